@@ -1,0 +1,138 @@
+"""What a hardware description is once read: frozen parts whose figures are `Quantity` records.
+
+Device, memory, link, node and cluster are one part a file; a `SystemSpec` is a device in its node in its
+cluster, which is what a deployment names (`h200_sxm`). Bandwidths are per device and direction; peaks are
+dense; a memory capacity is what the driver reports.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hardware_specs.records.errors import InputError, Problem, nearest
+from hardware_specs.records.quantities import Quantity
+
+#: compute dtype -> the entry of `peak_flop_per_s` that bounds it
+PEAK_OF_DTYPE = {
+    "fp32": "fp32",
+    "tf32": "tf32",
+    "bf16": "bf16",
+    "fp16": "bf16",
+    "fp8": "fp8",
+    "fp8_block": "fp8",
+    "mxfp8": "fp8",
+    "int8": "int8",
+    "nvfp4": "fp4",
+    "mxfp4": "fp4",
+}
+
+
+@dataclass(frozen=True)
+class MemorySpec:
+    """A memory of a device: stacks or channels, capacity as the driver reports it, peak bandwidth."""
+
+    key: str
+    name: str
+    technology: str
+    capacity_bytes: Quantity
+    bandwidth_bytes_per_s: Quantity
+    n_stacks: Quantity | None = None
+
+
+@dataclass(frozen=True)
+class DeviceSpec:
+    """One accelerator as its vendor sells it."""
+
+    key: str
+    name: str
+    vendor: str
+    architecture: str
+    n_sm: Quantity
+    clock_hz: Quantity
+    l2_bytes: Quantity
+    peak_flop_per_s: Mapping[str, Quantity]
+    memory: MemorySpec
+    tdp_w: Quantity
+    idle_w: Quantity | None = None
+    aliases: tuple[str, ...] = ()
+
+    def supports(self, dtype: str) -> bool:
+        """Whether the device has a matrix unit for this compute dtype."""
+        return PEAK_OF_DTYPE.get(dtype, dtype) in self.peak_flop_per_s
+
+    def peak(self, dtype: str) -> float:
+        """Dense peak in FLOP/s for a compute dtype.
+
+        Raises:
+            InputError: the device has no matrix unit for it.
+        """
+        entry = PEAK_OF_DTYPE.get(dtype, dtype)
+        if entry not in self.peak_flop_per_s:
+            raise InputError(
+                Problem(
+                    path=f"{self.key}.peak_flop_per_s",
+                    requirement=f"compute dtype must be one of {', '.join(sorted(self.peak_flop_per_s))}",
+                    given=dtype,
+                    suggestion=nearest(entry, self.peak_flop_per_s),
+                )
+            )
+        return self.peak_flop_per_s[entry].value
+
+
+@dataclass(frozen=True)
+class LinkSpec:
+    """A link between two endpoints: bandwidth per device and direction, latency of an empty message."""
+
+    key: str
+    name: str
+    technology: str
+    bandwidth_bytes_per_s: Quantity
+    latency_s: Quantity
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """A server: identical devices, the fabric between them, and what connects it to the world."""
+
+    key: str
+    name: str
+    device_key: str
+    n_devices: Quantity
+    scale_up: LinkSpec
+    host_link: LinkSpec
+    nic: LinkSpec
+    nics_per_device: Quantity
+    host_memory_bytes: Quantity
+    host_power_w: Quantity | None = None
+
+
+@dataclass(frozen=True)
+class ClusterSpec:
+    """Identical nodes on one scale-out fabric."""
+
+    key: str
+    name: str
+    node_key: str
+    max_nodes: Quantity
+
+
+@dataclass(frozen=True)
+class SystemSpec:
+    """What a deployment names: a device in its node in its cluster, with the hash of every file behind it."""
+
+    key: str
+    device: DeviceSpec
+    node: NodeSpec
+    cluster: ClusterSpec
+    content_hash: str
+    files: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def devices_per_node(self) -> int:
+        """Devices of one node."""
+        return int(self.node.n_devices.value)
+
+    def link_bandwidth_bytes_per_s(self, n_ranks: int) -> float:
+        """Per device and direction: the scale-up fabric inside a node, the NICs beyond it."""
+        if n_ranks <= self.devices_per_node:
+            return self.node.scale_up.bandwidth_bytes_per_s.value
+        return self.node.nic.bandwidth_bytes_per_s.value * self.node.nics_per_device.value

@@ -1,0 +1,130 @@
+"""The operator graph: what the work is, symbolic in batch, new tokens and past tokens. No device figures.
+
+A graph is emitted from the reference implementation (see `reference_impl.emission`), committed as JSON and read
+here. Symbols: `B` sequences on this attention rank, `S` new tokens a sequence, `T` past tokens a sequence, `R`
+rows that an expert-parallel rank receives. Shapes, FLOP and bytes are expressions in the closed grammar of
+`model_graphs.expressions`.
+
+Operator kinds (one call of a semantic kernel of the reference implementation each):
+
+| kind | inputs | what |
+|---|---|---|
+| embedding | ids, table | gather of rows |
+| rmsnorm, add_rmsnorm | x (, residual), weight | bandwidth bound |
+| linear | x [.., k], weight [n, k] | GEMM m x n x k |
+| rope | q or k part, cos, sin | bandwidth bound |
+| kv_append | new latent or KV rows | cache write |
+| mla_absorb_q, mla_absorb_o | x, kv_b weight | batched GEMM over heads |
+| mla_attention | latent queries, latent cache | absorbed attention (decode, chunked prefill) |
+| attention | q, k, v | naive multi-head attention (prefill) |
+| silu_mul | gate and up | bandwidth bound |
+| moe_route | x, gate weight, bias | router GEMM, sigmoid, group-limited top-k |
+| moe_experts | x, weights, indices, w_gate_up, w_down | grouped GEMM pair with its activation |
+| add, concat | | bandwidth bound |
+| quantize | x | activation quantisation (precision pass) |
+| all_reduce, all_gather, reduce_scatter, ep_dispatch, ep_combine | x | collectives (layout pass) |
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from model_graphs.expressions import Expression
+
+SCHEMA_VERSION = 1
+
+
+class Role(StrEnum):
+    """What a tensor is to the operator that uses it."""
+
+    ACTIVATION = "activation"
+    WEIGHT = "weight"
+    CACHE = "cache"
+    INDEX = "index"
+
+
+class Shard(StrEnum):
+    """How tensor or expert parallelism may split the operator's weight."""
+
+    NONE = "none"  # replicated on every rank
+    COLUMN = "column"  # output features
+    ROW = "row"  # input features; the output is a partial sum
+    HEAD = "head"  # attention heads
+    VOCAB = "vocab"  # rows of the embedding or of the head
+    EXPERT = "expert"  # whole experts (expert parallel) or their intermediate width (expert tensor parallel)
+
+
+class Stream(StrEnum):
+    """The in-order queue of a rank that runs the operator."""
+
+    COMPUTE = "compute"
+    COMMUNICATION = "communication"
+    COPY = "copy"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Shape (symbolic), element type and role of one operand."""
+
+    shape: tuple[Expression, ...]
+    dtype: str
+    role: Role
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Collective:
+    """A meeting of ranks: `group` is `tp`, `dp`, `ep` or `moe_tp`; bytes are those one rank contributes."""
+
+    op: str
+    group: str
+    n_ranks: int
+    message_bytes: Expression
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One node. Work and traffic are symbolic; `deps` index operators of the same block, -1 is the block's input."""
+
+    name: str
+    kind: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    deps: tuple[int, ...]
+    flop: Expression
+    causal_flop: Expression
+    weight_bytes: Expression
+    activation_read_bytes: Expression
+    activation_write_bytes: Expression
+    cache_read_bytes: Expression
+    cache_write_bytes: Expression
+    attrs: Mapping[str, int | float | str | bool] = field(default_factory=dict)
+    shard: Shard = Shard.NONE
+    stream: Stream = Stream.COMPUTE
+    collective: Collective | None = None
+    compute_dtype: str = "bf16"
+    component: str = ""  # attention, mlp, moe, shared_expert, router, norm, embedding, head, mtp, collective
+
+
+@dataclass(frozen=True)
+class Block:
+    """Operators that repeat `repeat` times in a row, such as the 58 MoE layers of V3."""
+
+    name: str
+    repeat: int
+    operators: tuple[Operator, ...]
+
+
+@dataclass(frozen=True)
+class OperatorGraph:
+    """One phase of one model: `prefill`, `chunked_prefill`, `decode` or `mtp`."""
+
+    model: str
+    phase: str
+    symbols: tuple[str, ...]
+    blocks: tuple[Block, ...]
+    schema_version: int = SCHEMA_VERSION
+
+    def instances(self) -> "list[tuple[Block, int, Operator]]":
+        """Every operator of the whole model in program order, as (block, repetition, operator)."""
+        return [(b, i, op) for b in self.blocks for i in range(b.repeat) for op in b.operators]
