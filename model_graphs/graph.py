@@ -1,9 +1,9 @@
 """The operator graph: what the work is, symbolic in batch, new tokens and past tokens. No device figures.
 
-A graph is emitted from the reference implementation (see `reference_impl.emission`), committed as JSON and read
-here. Symbols: `B` sequences on this attention rank, `S` new tokens a sequence, `T` past tokens a sequence, `R`
-rows that an expert-parallel rank receives. Shapes, FLOP and bytes are expressions in the closed grammar of
-`model_graphs.expressions`.
+A graph is emitted from the reference implementation (see `reference_impl.emission`), committed as JSON and
+read here. Symbols: `B` sequences on this attention rank, `S` new tokens a sequence, `T` past tokens a
+sequence, `R` rows that an expert-parallel rank receives. Shapes, FLOP and bytes are expressions in the closed
+grammar of `model_graphs.expressions`.
 
 Operator kinds (one call of a semantic kernel of the reference implementation each):
 
@@ -84,7 +84,7 @@ class Collective:
 
 @dataclass(frozen=True)
 class Operator:
-    """One node. Work and traffic are symbolic; `deps` index operators of the same block, -1 is the block's input."""
+    """One node, with symbolic work. `deps` index operators of the same block; -1 is the block's input."""
 
     name: str
     kind: str
