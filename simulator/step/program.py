@@ -1,8 +1,8 @@
 """The step program: timed operators in launch order, ready to be run on the streams of one or more ranks.
 
 It is what pricing a graph leaves behind: no shapes and no formulas, only durations, dependencies and the
-tallies (FLOP, bytes, joules) of one rank's execution of each operator. `simulator.engine` runs it; the longest
-path, the breakdown and the trace read it or its run.
+tallies (FLOP, bytes, joules) of one rank's execution of each operator. `simulator.engine` runs it; the
+longest path, the breakdown and the trace read it or its run.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
