@@ -1,0 +1,58 @@
+"""Writes `simulator/stacks/fitted.yaml`: constants with units, sources and the rows behind them. Deterministic."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from simulator.step.build import StackConstants
+
+_UNITS = {
+    "kernel_scale": ("1", 1.0, 4),
+    "small_kernel_s": ("us", 1e6, 3),
+    "prefill_scale": ("1", 1.0, 4),
+    "host_base_s": ("us", 1e6, 1),
+    "host_per_sequence_s": ("us", 1e6, 2),
+    "host_prefill_s": ("us", 1e6, 1),
+    "first_token_s": ("ms", 1e3, 2),
+    "stream_interval_steps": ("1", 1.0, 2),
+}
+
+
+@dataclass(frozen=True)
+class FittedEntry:
+    """What one version's block is written from."""
+
+    backend: str
+    version: str
+    constants: StackConstants
+    n_rows: int
+    source: str
+    kind: str
+    tpot_log_half_width: float
+    ttft_log_half_width: float
+    width_source: str
+
+
+def fitted_yaml(entries: Sequence[FittedEntry], version_spread: float, spread_source: str, made_by: str) -> str:
+    """The text of the file."""
+    lines = [
+        "schema_version: 1",
+        f"made_by: {made_by}",
+        f"version_spread_log_half_width: {_figure(version_spread, '1', spread_source, 'fitted')}",
+        "constants:",
+    ]
+    for entry in entries:
+        lines += [
+            f"  - backend: {entry.backend}",
+            f"    version: {entry.version}",
+            f"    n_rows: {entry.n_rows}",
+        ]
+        for name, (unit, factor, digits) in _UNITS.items():
+            value = round(getattr(entry.constants, name) * factor, digits)
+            lines.append(f"    {name}: {_figure(value, unit, entry.source, entry.kind)}")
+        for name in ("tpot_log_half_width", "ttft_log_half_width"):
+            lines.append(f"    {name}: {_figure(round(getattr(entry, name), 3), '1', entry.width_source, 'fitted')}")
+    return "\n".join(lines) + "\n"
+
+
+def _figure(value: float, unit: str, source: str, kind: str) -> str:
+    return f'{{value: {value:g}, unit: "{unit}", source: "{source}", kind: {kind}}}'

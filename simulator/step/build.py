@@ -1,0 +1,91 @@
+"""From graphs, a system and a stack to the step table that the serving simulator runs on."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.step.components import StepComponents, Tally
+from simulator.step.table import AttentionGrid, StepTable
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class StackConstants:
+    """The at most eight fitted constants of a stack version, SI units. Each has a physical reading.
+
+    kernel_scale: device time of matrix and attention kernels against the kernel models.
+    small_kernel_s: launch and drain of one bandwidth-bound kernel inside a captured graph.
+    prefill_scale: device time of prefill work against the kernel models.
+    host_base_s, host_per_sequence_s: host time of a step that the device waits for, and its slope.
+    host_prefill_s: extra host time of a step that prefills (no graph capture).
+    first_token_s: request path and output path outside the steps.
+    stream_interval_steps: steps for which a finished first token waits to be streamed.
+    """
+
+    kernel_scale: float = 1.0
+    small_kernel_s: float = 1.5e-6
+    prefill_scale: float = 1.05
+    host_base_s: float = 0.0
+    host_per_sequence_s: float = 0.0
+    host_prefill_s: float = 0.0
+    first_token_s: float = 0.0
+    stream_interval_steps: float = 0.0
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Names of the constants in their fixed order."""
+        return tuple(field.name for field in fields(cls))
+
+
+def step_table(components: StepComponents, constants: StackConstants, max_tokens: int) -> StepTable:
+    """The table for steps of up to `max_tokens` tokens on a rank; `StepTable` extends it linearly beyond."""
+    counts = np.arange(max_tokens + 1, dtype=np.float64)
+    total_counts = np.arange(max_tokens * components.dp + 1, dtype=np.float64)
+    local = _seconds(components.local, constants, constants.kernel_scale)
+    expert = _seconds(components.expert, constants, constants.kernel_scale)
+    head = _seconds(components.head, constants, constants.kernel_scale)
+    decode = _seconds(components.decode, constants, constants.kernel_scale)
+    return StepTable(
+        local_s=_on_counts(components.tokens, local, counts),
+        expert_s=_on_counts(components.tokens, expert, total_counts),
+        head_s=_on_counts(components.tokens, head, np.arange(2049, dtype=np.float64)),
+        decode=AttentionGrid(components.decode_sequences, components.decode_context, decode),
+        prefill=AttentionGrid(
+            components.prefill_chunks,
+            components.prefill_length,
+            _prefill_seconds(components, constants, local + expert),
+        ),
+        prefix_s=components.prefix_s * constants.prefill_scale,
+        host_base_s=constants.host_base_s,
+        host_per_sequence_s=constants.host_per_sequence_s,
+        host_prefill_s=constants.host_prefill_s,
+        dp=components.dp,
+    )
+
+
+def _prefill_seconds(components: StepComponents, constants: StackConstants, linear: FloatArray) -> FloatArray:
+    """Attention of prefill, and the share by which prefill stretches the token operators."""
+    attention = _seconds(components.prefill, constants, constants.kernel_scale)
+    tokens = components.prefill_chunks[:, None] * components.prefill_length[None, :]
+    stretch = np.interp(tokens, components.tokens, linear - linear[0])
+    beyond = tokens > components.tokens[-1]
+    stretch = np.where(beyond, stretch * tokens / components.tokens[-1], stretch)
+    return np.asarray(constants.prefill_scale * attention + (constants.prefill_scale - 1.0) * stretch)
+
+
+def _seconds(tally: Tally, constants: StackConstants, scale: float) -> FloatArray:
+    launches = tally.small_kernels * constants.small_kernel_s
+    return np.asarray(scale * tally.kernel_s + tally.bandwidth_s + launches + tally.network_s)
+
+
+def _on_counts(tokens: FloatArray, seconds: FloatArray, counts: FloatArray) -> FloatArray:
+    """`seconds` at every integer count: exact where listed, linear between, proportional beyond; 0 at 0."""
+    table = np.interp(counts, tokens, seconds)
+    beyond = counts > tokens[-1]
+    table[beyond] = seconds[-1] * counts[beyond] / tokens[-1]
+    table[0] = 0.0
+    return table
+
+

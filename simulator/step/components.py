@@ -1,0 +1,216 @@
+"""Latencies of a step by ingredient, before a stack's constants: what `StepTable` is made of.
+
+A graph's operators fall into four groups, found from the graphs themselves and not by name:
+
+- token operators: in the decode and the prefill graph alike, and independent of past tokens. They see every token
+  of a rank, so one table over token counts serves every mixture of decodes and prefill chunks;
+- routed experts and the collectives that feed them, which see the tokens of all attention ranks;
+- the head block, which sees one row a sampled sequence;
+- phase operators: attention of decode and of prefill, each on a grid of (sequences, length).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware_specs.records.evidence import Grade, worst
+from model_graphs.graph import Operator, OperatorGraph
+from simulator.costs.estimates import KernelEstimate
+from simulator.costs.library import KernelLibrary
+from simulator.costs.operators import price_operator
+
+FloatArray = NDArray[np.float64]
+
+#: kinds that stream bytes and do little else; a stack's `small_kernel_s` is paid once for each of them
+BANDWIDTH_KINDS = frozenset(
+    {"embedding", "rmsnorm", "add_rmsnorm", "rope", "kv_append", "silu_mul", "add", "concat", "quantize"}
+)
+_MOE_COMPONENTS = frozenset({"moe"})
+
+#: every count while tiles and waves are coarse, then finer than a tile, then one step a wave
+TOKEN_GRID = np.unique(
+    np.concatenate(
+        [
+            np.arange(1, 257),
+            np.arange(256, 513, 8),
+            np.arange(512, 2049, 32),
+            np.arange(2048, 8193, 256),
+            np.arange(8192, 34817, 1024),
+        ]
+    )
+).astype(np.float64)
+_SEQUENCES = np.array([1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024], float)
+_CONTEXT = np.array(
+    [1, 64, 128, 256, 512, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 32768, 65536, 131072], float
+)
+_CHUNKS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 32, 64], float)
+_LENGTH = np.array(
+    [1, 16, 64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 32768, 65536, 131072],
+    float,
+)
+
+
+@dataclass
+class Tally:
+    """Latency by kernel family, accumulated over operators; `small_kernels` counts bandwidth-bound launches."""
+
+    kernel_s: FloatArray
+    bandwidth_s: FloatArray
+    network_s: FloatArray
+    small_kernels: float = 0.0
+
+    @classmethod
+    def zeros(cls, shape: tuple[int, ...]) -> "Tally":
+        """An empty tally."""
+        return cls(np.zeros(shape), np.zeros(shape), np.zeros(shape))
+
+
+@dataclass(frozen=True)
+class StepComponents:
+    """Ingredients of a step on one layout, device and backend; combined with constants by `simulator.step.build`."""
+
+    tokens: FloatArray
+    local: Tally
+    expert: Tally
+    head: Tally
+    decode_sequences: FloatArray
+    decode_context: FloatArray
+    decode: Tally
+    prefill_chunks: FloatArray
+    prefill_length: FloatArray
+    prefill: Tally
+    prefix_s: float
+    dp: int
+    log_half_width: float
+    grade: Grade
+    evidence: tuple[str, ...]
+
+
+class ComponentBuilder:
+    """Prices the operators of a rank's graphs and sorts them into groups."""
+
+    def __init__(self, library: KernelLibrary, decode: OperatorGraph, prefill: OperatorGraph, dp: int) -> None:
+        self.library = library
+        self.decode_graph = decode
+        self.prefill_graph = prefill
+        self.dp = dp
+        self.estimates: list[tuple[str, float, float]] = []  # family, seconds, log half width at a mid-size step
+        self.grades: list[Grade] = []
+        self.evidence: set[str] = set()
+
+    def build(self) -> StepComponents:
+        """Components over the standard grids."""
+        shared = {(op.name, op.kind) for _, op in _body(self.decode_graph)} & {
+            (op.name, op.kind) for _, op in _body(self.prefill_graph)
+        }
+        token_ops = [(n, op) for n, op in _body(self.decode_graph) if (op.name, op.kind) in shared and not _past(op)]
+        decode_ops = [(n, op) for n, op in _body(self.decode_graph) if (n, op) not in token_ops]
+        prefill_ops = [
+            (n, op) for n, op in _body(self.prefill_graph) if (op.name, op.kind) not in shared or _past(op)
+        ]
+        tokens = TOKEN_GRID
+        local = self._tally([o for o in token_ops if not _routed(o[1])], {"B": tokens, "S": 1.0, "T": 0.0}, 64)
+        routed = {"B": tokens / self.dp, "S": 1.0, "T": 0.0}
+        expert = self._tally([o for o in token_ops if _routed(o[1])], routed, 64)
+        head = self._tally(list(_head(self.decode_graph)), {"B": tokens, "S": 1.0, "T": 0.0}, 64)
+        b, c = (x.ravel() for x in np.meshgrid(_SEQUENCES, _CONTEXT, indexing="ij"))
+        decode = self._tally(decode_ops, {"B": b, "S": 1.0, "T": np.maximum(c - 1, 0)}, len(b) // 2)
+        p, s = (x.ravel() for x in np.meshgrid(_CHUNKS, _LENGTH, indexing="ij"))
+        prefill = self._tally(prefill_ops, {"B": p, "S": s, "T": 0.0}, None)
+        return StepComponents(
+            tokens=tokens,
+            local=local,
+            expert=expert,
+            head=head,
+            decode_sequences=_SEQUENCES,
+            decode_context=_CONTEXT,
+            decode=_reshaped(decode, (len(_SEQUENCES), len(_CONTEXT))),
+            prefill_chunks=_CHUNKS,
+            prefill_length=_LENGTH,
+            prefill=_reshaped(prefill, (len(_CHUNKS), len(_LENGTH))),
+            prefix_s=self._prefix_s(prefill_ops),
+            dp=self.dp,
+            log_half_width=self._log_half_width(),
+            grade=worst(*self.grades),
+            evidence=tuple(sorted(self.evidence)),
+        )
+
+    def _tally(
+        self, operators: Iterable[tuple[int, Operator]], bindings: Mapping[str, FloatArray | float], sample: int | None
+    ) -> Tally:
+        shape = np.broadcast_shapes(*(np.shape(v) for v in bindings.values()))
+        tally = Tally.zeros(shape)
+        for repeat, operator in operators:
+            estimate = price_operator(self.library, operator, bindings)
+            latency = np.broadcast_to(estimate.latency_s, shape) * repeat
+            self._record(operator, estimate, latency, sample)
+            if operator.collective is not None:
+                tally.network_s = tally.network_s + latency
+            elif operator.kind in BANDWIDTH_KINDS:
+                tally.bandwidth_s = tally.bandwidth_s + latency
+                tally.small_kernels += repeat
+            else:
+                tally.kernel_s = tally.kernel_s + latency
+        return tally
+
+    def _record(
+        self, operator: Operator, estimate: KernelEstimate, latency: FloatArray, sample: int | None
+    ) -> None:
+        self.grades.append(estimate.grade)
+        self.evidence.add(estimate.evidence)
+        if sample is not None and latency.size > sample:
+            width = np.broadcast_to(estimate.log_half_width, latency.shape)
+            self.estimates.append((operator.kind, float(latency.flat[sample]), float(width.flat[sample])))
+
+    def _log_half_width(self) -> float:
+        """Half width of a mid-size step: errors of one family move together, families are independent."""
+        families: dict[str, float] = {}
+        for family, seconds, width in self.estimates:
+            families[family] = families.get(family, 0.0) + seconds * width
+        total = sum(seconds for _, seconds, _ in self.estimates)
+        return float(np.sqrt(sum(part**2 for part in families.values())) / total) if total else 0.0
+
+    def _prefix_s(self, operators: Iterable[tuple[int, Operator]]) -> float:
+        """Seconds per (new token x past token) of a chunk that attends to its own earlier chunks."""
+        seconds = 0.0
+        for repeat, op in operators:
+            if op.kind != "attention":
+                continue
+            pairs = float(np.asarray(op.flop.evaluate({"B": 1.0, "S": 1.0, "T": 0.0})))
+            seconds += repeat * pairs / self.library.attention_flop_per_s()
+        return seconds
+
+
+def _body(graph: OperatorGraph) -> Iterable[tuple[int, Operator]]:
+    for block in graph.blocks:
+        if block.name != "head":
+            for operator in block.operators:
+                yield block.repeat, operator
+
+
+def _head(graph: OperatorGraph) -> Iterable[tuple[int, Operator]]:
+    for block in graph.blocks:
+        if block.name == "head":
+            for operator in block.operators:
+                yield block.repeat, operator
+
+
+def _past(operator: Operator) -> bool:
+    """Whether the operator's work depends on past tokens."""
+    return "T" in operator.flop.symbols or "T" in operator.cache_read_bytes.symbols
+
+
+def _routed(operator: Operator) -> bool:
+    """Whether the operator sees the tokens of every attention rank."""
+    return operator.component in _MOE_COMPONENTS
+
+
+def _reshaped(tally: Tally, shape: tuple[int, int]) -> Tally:
+    return Tally(
+        tally.kernel_s.reshape(shape),
+        tally.bandwidth_s.reshape(shape),
+        tally.network_s.reshape(shape),
+        tally.small_kernels,
+    )
