@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simulator.step.build import StackConstants
+from simulator.step.constants import StackConstants
 
 _UNITS = {
     "kernel_scale": ("1", 1.0, 4),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.measured.serving_rows import ServingRow
-from simulator.step.build import StackConstants
+from simulator.step.constants import StackConstants
 
 FloatArray = NDArray[np.float64]
 Predict = Callable[[ServingRow, StackConstants], tuple[float, float]]

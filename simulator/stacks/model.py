@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hardware_specs.records.fields import BytesQ, CountQ, FractionQ, NumberQ, SecondsQ
 from hardware_specs.records.quantities import Quantity
-from simulator.step.build import StackConstants
+from simulator.step.constants import StackConstants
 
 Backend = Literal["vllm", "sglang", "trtllm"]
 Policy = Literal["vllm_v1", "sglang_prefill_first", "trtllm_inflight"]
