@@ -98,6 +98,7 @@ class NodeSpec:
     device_key: str
     n_devices: Quantity
     scale_up: LinkSpec
+    n_scale_up_devices: Quantity
     host_link: LinkSpec
     nic: LinkSpec
     nics_per_device: Quantity
@@ -113,6 +114,18 @@ class ClusterSpec:
     name: str
     node_key: str
     max_nodes: Quantity
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PriceQuote:
+    """What one market asked for a device-hour of a system in a month (YYYY-MM)."""
+
+    system_key: str
+    market: str
+    bound: str
+    as_of: str
+    price_usd_per_hour: Quantity
 
 
 @dataclass(frozen=True)
@@ -131,8 +144,13 @@ class SystemSpec:
         """Devices of one node."""
         return int(self.node.n_devices.value)
 
+    @property
+    def scale_up_devices(self) -> int:
+        """Devices that the scale-up fabric joins: those of a node, or of a whole rack."""
+        return int(self.node.n_scale_up_devices.value)
+
     def link_bandwidth_bytes_per_s(self, n_ranks: int) -> float:
-        """Per device and direction: the scale-up fabric inside a node, the NICs beyond it."""
-        if n_ranks <= self.devices_per_node:
+        """Per device and direction: the scale-up fabric as far as it reaches, the NICs beyond it."""
+        if n_ranks <= self.scale_up_devices:
             return self.node.scale_up.bandwidth_bytes_per_s.value
         return self.node.nic.bandwidth_bytes_per_s.value * self.node.nics_per_device.value

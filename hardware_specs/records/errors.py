@@ -29,7 +29,9 @@ class Problem:
     suggestion: str = ""
 
     def __str__(self) -> str:
-        where = ":".join(str(part) for part in (self.file or None, self.line, self.column) if part is not None)
+        where = ":".join(
+            str(part) for part in (self.file or None, self.line, self.column) if part is not None
+        )
         given = f"; given {self.given}" if self.given else ""
         hint = f"; did you mean {self.suggestion}?" if self.suggestion else ""
         return "  ".join(part for part in (where, self.path, f"{self.requirement}{given}{hint}") if part)
@@ -73,8 +75,8 @@ class DoesNotFitError(InfeasibleError):
         self.nearest_fit = nearest_fit
         hint = f"; nearest fit: {nearest_fit}" if nearest_fit else ""
         super().__init__(
-            f"{what} needs {needed_bytes / 2**30:,.1f} GiB per device; {available_bytes / 2**30:,.1f} GiB are "
-            f"available (short by {needed_bytes - available_bytes:,.0f} bytes){hint}"
+            f"{what} needs {needed_bytes / 2**30:,.1f} GiB per device; {available_bytes / 2**30:,.1f} GiB "
+            f"are available (short by {needed_bytes - available_bytes:,.0f} bytes){hint}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Quantities: a number, its unit, where it comes from and how it is known. SI floats inside, units at the edge."""
+"""Quantities: a number, its unit, its source and how it is known. SI floats inside, units at the edge."""
 
 import re
 from dataclasses import dataclass
@@ -28,7 +28,10 @@ UNITS |= {f"{p}bit/s": ("bytes_per_s", f / 8) for p, f in _DECIMAL.items()}
 UNITS |= {f"{p}{op}/s": ("flop_per_s", f) for p, f in _DECIMAL.items() for op in ("FLOP", "OP")}
 UNITS |= {f"{p}Hz": ("hz", f) for p, f in _DECIMAL.items()}
 UNITS |= {f"{p}W": ("w", f) for p, f in (_DECIMAL | {"m": 1e-3}).items()}
-UNITS |= {f"{p}s": ("s", f) for p, f in ({"": 1.0} | _SMALL).items()} | {"min": ("s", 60.0), "h": ("s", 3600.0)}
+UNITS |= {f"{p}s": ("s", f) for p, f in ({"": 1.0} | _SMALL).items()} | {
+    "min": ("s", 60.0),
+    "h": ("s", 3600.0),
+}
 UNITS |= {f"{p}J": ("j", f) for p, f in ({"": 1.0, "k": 1e3, "M": 1e6} | _SMALL).items()}
 UNITS |= {f"{p}J/B": ("j_per_byte", f) for p, f in ({"": 1.0} | _SMALL).items()}
 UNITS |= {f"{p}J/FLOP": ("j_per_flop", f) for p, f in ({"": 1.0} | _SMALL).items()}
@@ -46,9 +49,10 @@ def unit_factor(unit: str, dimension: str) -> float:
     """
     known = {name for name, (of, _) in UNITS.items() if of == dimension}
     if unit not in known:
+        examples = ", ".join(sorted(known)[:6])
         raise InputError(
             Problem(
-                requirement=f"unit must measure {dimension.replace('_', ' ')}, such as {', '.join(sorted(known)[:6])}",
+                requirement=f"unit must measure {dimension.replace('_', ' ')}, such as {examples}",
                 given=repr(unit),
                 suggestion=nearest(unit, known),
             )
@@ -65,7 +69,9 @@ def parse_quantity(text: str, dimension: str) -> float:
     match = _TEXT.match(text)
     if match is None or (match[2] is None and dimension != "dimensionless"):
         raise InputError(
-            Problem(requirement=f"must be a number with a unit of {dimension.replace('_', ' ')}", given=repr(text))
+            Problem(
+                requirement=f"must be a number with a unit of {dimension.replace('_', ' ')}", given=repr(text)
+            )
         )
     return float(match[1].replace(",", "").replace("_", "")) * unit_factor(match[2] or "1", dimension)
 
@@ -82,3 +88,8 @@ class Quantity:
 
     def __float__(self) -> float:
         return self.value
+
+    def written(self) -> str:
+        """The figure in the unit that it was written in, such as `4.8 TB/s`."""
+        number = f"{self.value / UNITS[self.unit][1]:.10g}"
+        return number if self.unit == "1" else f"{number} {self.unit}"

@@ -1,0 +1,288 @@
+"""The hardware library: finds the files of parts, reads them, and puts devices, nodes and clusters together.
+
+The package's own files are always there; directories of the user may add parts and never replace one. A
+file is known by its `part` and its `key`, which is also its name.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import TypeVar
+
+from hardware_specs.forms import ClusterForm, DeviceForm, Form, LinkForm, MemoryForm, NodeForm, PriceListForm
+from hardware_specs.parts import DeviceSpec, LinkSpec, MemorySpec, NodeSpec, PriceQuote, SystemSpec
+from hardware_specs.records.errors import InputError, Problem, nearest
+from hardware_specs.records.hashing import content_hash
+from hardware_specs.records.quantities import Kind, Quantity
+from hardware_specs.records.yaml_reader import Document, read_document, validate_document
+
+FormT = TypeVar("FormT", bound=Form)
+
+#: part -> its folder in the package and the form of its files
+PARTS: dict[str, tuple[str, type[Form]]] = {
+    "device": ("devices", DeviceForm),
+    "memory": ("memories", MemoryForm),
+    "link": ("links", LinkForm),
+    "node": ("nodes", NodeForm),
+    "cluster": ("clusters", ClusterForm),
+    "price_list": ("prices", PriceListForm),
+}
+_PART_OF_FORM = {form: part for part, (_, form) in PARTS.items()}
+#: field of a form that names another part -> that part
+_REFERENCES = {
+    "memory": "memory",
+    "device": "device",
+    "node": "node",
+    "scale_up_link": "link",
+    "host_link": "link",
+    "nic": "link",
+}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A form with the document it was read from."""
+
+    form: Form
+    document: Document
+
+
+class Library:
+    """The parts of the package and of the user's directories."""
+
+    def __init__(self, directories: Sequence[Path] = ()) -> None:
+        self._files: dict[tuple[str, str], tuple[Traversable | Path, str]] = {}
+        self._entries: dict[tuple[str, str], _Entry] = {}
+        for part, (folder, _) in PARTS.items():
+            for file in _yaml_files(files("hardware_specs") / folder):
+                self._files[part, _stem(file)] = (file, f"{folder}/{file.name}")
+        for directory in directories:
+            self._add(directory)
+
+    def keys(self, part: str) -> tuple[str, ...]:
+        """The keys of a kind of part, sorted."""
+        return tuple(sorted(key for of, key in self._files if of == part))
+
+    def system(self, name: str) -> SystemSpec:
+        """The system of this key or alias.
+
+        Raises:
+            InputError: there is none, or a file behind it is wrong.
+        """
+        cluster = self._entry(ClusterForm, self._system_key(name))
+        node = self._below(cluster, NodeForm, "node")
+        links = [self._below(node, LinkForm, field) for field in ("scale_up_link", "host_link", "nic")]
+        device = self._below(node, DeviceForm, "device")
+        memory = self._below(device, MemoryForm, "memory")
+        entries = sorted((cluster, node, *links, device, memory), key=lambda entry: entry.document.file)
+        names = tuple(dict.fromkeys(entry.document.file for entry in entries))
+        return SystemSpec(
+            key=cluster.form.key,
+            device=self.device(device.form.key),
+            node=self.node(node.form.key),
+            cluster=self._form(ClusterForm, cluster.form.key).build(),
+            content_hash=content_hash([entry.document.data for entry in entries]),
+            files=names,
+        )
+
+    def device(self, key: str) -> DeviceSpec:
+        """The device of this key with its memory."""
+        form = self._form(DeviceForm, key)
+        return form.build(self.memory(form.memory))
+
+    def memory(self, key: str) -> MemorySpec:
+        """The memory of this key."""
+        return self._form(MemoryForm, key).build()
+
+    def link(self, key: str) -> LinkSpec:
+        """The link of this key."""
+        return self._form(LinkForm, key).build()
+
+    def node(self, key: str) -> NodeSpec:
+        """The node of this key with its links."""
+        form = self._form(NodeForm, key)
+        return form.build(self.link(form.scale_up_link), self.link(form.host_link), self.link(form.nic))
+
+    def prices(self) -> tuple[PriceQuote, ...]:
+        """Every quoted price of a device-hour, by system, newest last."""
+        quotes = [
+            PriceQuote(price.system, price.market, price.bound, price.as_of, price.price)
+            for key in self.keys("price_list")
+            for price in self._form(PriceListForm, key).prices
+        ]
+        return tuple(
+            sorted(quotes, key=lambda quote: (quote.system_key, quote.as_of, quote.market, quote.bound))
+        )
+
+    def _form(self, form: type[FormT], key: str) -> FormT:
+        found = self._entry(form, key).form
+        assert isinstance(found, form)
+        return found
+
+    def _entry(self, form: type[FormT], key: str) -> _Entry:
+        part = _PART_OF_FORM[form]
+        if (part, key) not in self._files:
+            raise InputError(_unknown(part, key, self.keys(part)))
+        if (part, key) not in self._entries:
+            document = read_document(*self._files[part, key])
+            self._entries[part, key] = _Entry(_checked(form, document, key), document)
+        return self._entries[part, key]
+
+    def _below(self, entry: _Entry, form: type[FormT], field: str) -> _Entry:
+        """The entry that a field of this one names; a wrong name is a problem of the file that holds it."""
+        key, part = getattr(entry.form, field), _PART_OF_FORM[form]
+        if (part, key) not in self._files:
+            raise InputError(entry.document.place((field,), _unknown(part, key, self.keys(part))))
+        return self._entry(form, key)
+
+    def _system_key(self, name: str) -> str:
+        keys = self.keys("cluster")
+        if name in keys:
+            return name
+        aliases = {_folded(key): key for key in keys}
+        for key in keys:
+            aliases |= {_folded(alias): key for alias in self._form(ClusterForm, key).aliases}
+        if _folded(name) not in aliases:
+            raise InputError(_unknown("system", name, sorted({*keys, *aliases})))
+        return aliases[_folded(name)]
+
+    def _add(self, directory: Path) -> None:
+        for file in sorted(directory.rglob("*.yaml")):
+            document = read_document(file)
+            part = document.data.get("part") if isinstance(document.data, dict) else None
+            if not isinstance(part, str) or part not in PARTS:
+                continue  # a scenario or a stack may stand in the same directory
+            if (part, file.stem) in self._files:
+                raise InputError(
+                    document.place(
+                        ("key",), Problem(f"must be the key of a new {part}", f"{file.stem}, which exists")
+                    )
+                )
+            self._files[part, file.stem] = (file, str(file))
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """What is wrong with a file, and what a forecast that uses it will assume."""
+
+    problems: tuple[Problem, ...]
+    assumed: tuple[str, ...]
+
+
+@lru_cache(maxsize=8)
+def library(directories: tuple[Path, ...] = ()) -> Library:
+    """The library with these directories of the user; read once."""
+    return Library(directories)
+
+
+def list_systems(directories: tuple[Path, ...] = ()) -> tuple[str, ...]:
+    """The keys of all systems."""
+    return library(directories).keys("cluster")
+
+
+def load_system(name: str, directories: tuple[Path, ...] = ()) -> SystemSpec:
+    """The system of this key or alias, such as `h200_sxm`.
+
+    Raises:
+        InputError: there is none, or a file behind it is wrong.
+    """
+    return library(directories).system(name)
+
+
+def load_device(key: str, directories: tuple[Path, ...] = ()) -> DeviceSpec:
+    """The device of this key."""
+    return library(directories).device(key)
+
+
+def load_memory(key: str, directories: tuple[Path, ...] = ()) -> MemorySpec:
+    """The memory of this key."""
+    return library(directories).memory(key)
+
+
+def load_link(key: str, directories: tuple[Path, ...] = ()) -> LinkSpec:
+    """The link of this key."""
+    return library(directories).link(key)
+
+
+def load_node(key: str, directories: tuple[Path, ...] = ()) -> NodeSpec:
+    """The node of this key."""
+    return library(directories).node(key)
+
+
+def load_prices(directories: tuple[Path, ...] = ()) -> tuple[PriceQuote, ...]:
+    """Every quoted price of a device-hour, by system, newest last."""
+    return library(directories).prices()
+
+
+def check_file(path: Path) -> FileCheck:
+    """Every problem of a hardware file, its references included, and every figure in it that is assumed."""
+    try:
+        document = read_document(path)
+        form = _checked(_form_type(document), document, path.stem)
+    except InputError as error:
+        return FileCheck(error.problems, ())
+    return FileCheck(tuple(_reference_problems(form, document)), tuple(assumptions_of(form)))
+
+
+def assumptions_of(form: Form) -> Iterator[str]:
+    """One line for every figure of a form that is assumed, and every optional one that is not given."""
+    for name in type(form).model_fields:
+        yield from _assumptions(name, getattr(form, name))
+
+
+def _assumptions(path: str, value: object) -> Iterator[str]:
+    if value is None:
+        yield f"{path}: not given"
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _assumptions(f"{path}.{key}", item)
+    elif isinstance(value, Quantity) and value.kind is Kind.ASSUMED:
+        why = "; ".join(part for part in (value.source, value.note) if part)
+        yield f"{path} = {value.written()} ({why})"
+
+
+def _form_type(document: Document) -> type[Form]:
+    part = document.data.get("part") if isinstance(document.data, dict) else None
+    if not isinstance(part, str) or part not in PARTS:
+        given = "" if part is None else repr(part)
+        problem = Problem(f"must be one of {', '.join(PARTS)}", given, suggestion=nearest(str(part), PARTS))
+        raise InputError(document.place(("part",), problem))
+    return PARTS[part][1]
+
+
+def _checked(form: type[FormT], document: Document, stem: str) -> FormT:
+    found = validate_document(form, document)
+    if found.key != stem:
+        raise InputError(document.place(("key",), Problem(f"must be the file's name, {stem}", found.key)))
+    return found
+
+
+def _reference_problems(form: Form, document: Document) -> Iterator[Problem]:
+    beside = {file.stem for file in Path(document.file).parent.glob("*.yaml")}
+    for field, part in _REFERENCES.items():
+        key, known = getattr(form, field, None), library().keys(part)
+        if isinstance(key, str) and key not in known and key not in beside:
+            yield document.place((field,), _unknown(part, key, known))
+
+
+def _unknown(part: str, key: str, known: Sequence[str]) -> Problem:
+    return Problem(f"must be the key of a {part}", key, suggestion=nearest(_folded(key), known))
+
+
+def _folded(name: str) -> str:
+    return name.strip().lower().replace("-", "_").replace(" ", "_")
+
+
+def _stem(file: Traversable) -> str:
+    return file.name.removesuffix(".yaml")
+
+
+def _yaml_files(folder: Traversable) -> list[Traversable]:
+    if not folder.is_dir():
+        return []
+    return sorted(
+        (file for file in folder.iterdir() if file.name.endswith(".yaml")), key=lambda file: file.name
+    )
