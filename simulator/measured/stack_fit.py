@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.measured.serving_rows import ServingRow
+from simulator.measured.rows import MeasuredRow
 from simulator.step.constants import StackConstants
 
 FloatArray = NDArray[np.float64]
-Predict = Callable[[ServingRow, StackConstants], tuple[float, float]]
+Predict = Callable[[MeasuredRow, StackConstants], tuple[float, float]]
 
 TTFT_WEIGHT = 0.5
 SOFT_L1 = 0.1
@@ -55,7 +55,7 @@ class Fit:
 
 
 def fit_constants(
-    rows: Sequence[ServingRow],
+    rows: Sequence[MeasuredRow],
     predict: Predict,
     centre: StackConstants,
     *,
@@ -93,24 +93,20 @@ def fit_constants(
 
 
 def log_errors(
-    rows: Sequence[ServingRow], predict: Predict, constants: StackConstants
+    rows: Sequence[MeasuredRow], predict: Predict, constants: StackConstants
 ) -> tuple[FloatArray, FloatArray]:
-    """Log of predicted over measured TPOT, and TTFT where it counts, over the rows."""
-    tpot: list[float] = []
-    ttft: list[float] = []
-    for row in rows:
-        predicted_ttft, predicted_tpot = predict(row, constants)
-        if row.tpot_ms:
-            tpot.append(np.log(predicted_tpot / row.tpot_ms))
-        if row.ttft_ms and row.ttft_ok:
-            ttft.append(np.log(predicted_ttft / row.ttft_ms))
+    """Log of predicted over measured TPOT and TTFT over the rows that have them (ms)."""
+    pairs = [(row, predict(row, constants)) for row in rows]
+    tpot = [np.log(p[1] / row.figures["tpot_ms"]) for row, p in pairs if "tpot_ms" in row.figures]
+    ttft = [np.log(p[0] / row.figures["ttft_ms"]) for row, p in pairs if "ttft_ms" in row.figures]
     return np.array(tpot), np.array(ttft)
 
 
-def _row_residuals(row: ServingRow, predicted: tuple[float, float]) -> tuple[float, float]:
+def _row_residuals(row: MeasuredRow, predicted: tuple[float, float]) -> tuple[float, float]:
     ttft, tpot = predicted
-    tpot_error = float(np.log(tpot / row.tpot_ms)) if row.tpot_ms else 0.0
-    ttft_error = float(np.log(max(ttft, 0.1) / row.ttft_ms)) if row.ttft_ms and row.ttft_ok else 0.0
+    figures = row.figures
+    tpot_error = float(np.log(tpot / figures["tpot_ms"])) if "tpot_ms" in figures else 0.0
+    ttft_error = float(np.log(ttft / figures["ttft_ms"])) if "ttft_ms" in figures else 0.0
     return tpot_error, TTFT_WEIGHT * ttft_error
 
 
@@ -119,7 +115,7 @@ def _soft_l1(residual: FloatArray) -> FloatArray:
     return np.asarray(np.sign(residual) * SOFT_L1 * np.sqrt(2 * (np.sqrt(1 + z) - 1)))
 
 
-def _sample(rows: Sequence[ServingRow], n: int) -> Sequence[ServingRow]:
+def _sample(rows: Sequence[MeasuredRow], n: int) -> Sequence[MeasuredRow]:
     if len(rows) <= n:
         return rows
     chosen = np.random.default_rng(0).permutation(len(rows))[:n]
