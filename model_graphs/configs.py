@@ -1,7 +1,7 @@
-"""Model configurations: published architecture figures, by canonical key, hub name or path of a `config.json`.
+"""Model configurations: architecture figures by canonical key, hub name or path of a `config.json`.
 
-Field names are those of Hugging Face's DeepseekV3Config. What a file leaves open is an error, never a default;
-what this architecture cannot express (another router, biased attention) is refused rather than ignored.
+Field names are those of Hugging Face's DeepseekV3Config. What a file leaves open is an error, never a
+default; what this architecture cannot express (another router, biased attention) is refused, not ignored.
 """
 
 from collections.abc import Iterator, Mapping
@@ -178,7 +178,7 @@ class _ModelFile(_Record):
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """A model that can be asked about. `graph_key` names its emitted graphs; empty when none are shipped."""
+    """A model that can be asked about. `graph_key` is the name under which its graphs are emitted."""
 
     key: str
     config: DeepSeekV3Config
@@ -261,7 +261,8 @@ def _from_config_json(path: Path) -> ModelRecord:
         if record.content_hash == fingerprint and record.key == record.graph_key:
             note = f"the figures of {path.name} are those of {record.key}"
             return replace(record, checkpoints={}, notes=(note,), sources=(source,))
-    return ModelRecord(f"custom-{fingerprint}", config, "", {}, (), (source,), fingerprint)
+    key = f"custom-{fingerprint}"
+    return ModelRecord(key, config, key, {}, (), (source,), fingerprint)
 
 
 def read_config_json(path: Path) -> DeepSeekV3Config:

@@ -15,6 +15,8 @@ from typing import Any, Union
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from hardware_specs.records.errors import InputError, Problem, nearest
 
@@ -58,6 +60,12 @@ class Expression:
         from model_graphs.expression_parser import parse
 
         return parse(text)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """In files an expression is its text, or the bare integer where it is constant."""
+        written = core_schema.plain_serializer_function_ser_schema(_written)
+        return core_schema.no_info_plain_validator_function(_read, serialization=written)
 
     @property
     def symbols(self) -> frozenset[str]:
@@ -138,6 +146,22 @@ class Expression:
 
     def __str__(self) -> str:
         return _text(self)
+
+
+def _written(expression: Expression) -> int | str:
+    return int(expression) if expression.is_constant else str(expression)
+
+
+def _read(value: object) -> Expression:
+    if isinstance(value, Expression):
+        return value
+    if isinstance(value, str):
+        return Expression.parse(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return constant(value)
+    raise InputError(
+        Problem("must be a non-negative integer or the text of an expression", given=repr(value))
+    )
 
 
 def as_expression(value: Operand) -> Expression:

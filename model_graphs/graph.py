@@ -29,9 +29,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from model_graphs.expressions import Expression
+from pydantic import ConfigDict, with_config
+
+from model_graphs.expressions import ZERO, Expression
 
 SCHEMA_VERSION = 1
+
+_STRICT = ConfigDict(extra="forbid")  # in a graph file an unknown key is an error
 
 
 class Role(StrEnum):
@@ -62,6 +66,7 @@ class Stream(StrEnum):
     COPY = "copy"
 
 
+@with_config(_STRICT)
 @dataclass(frozen=True)
 class Tensor:
     """Shape (symbolic), element type and role of one operand."""
@@ -72,6 +77,7 @@ class Tensor:
     name: str = ""
 
 
+@with_config(_STRICT)
 @dataclass(frozen=True)
 class Collective:
     """A meeting of ranks: `group` is `tp`, `dp`, `ep` or `moe_tp`; bytes are those one rank contributes."""
@@ -82,6 +88,7 @@ class Collective:
     message_bytes: Expression
 
 
+@with_config(_STRICT)
 @dataclass(frozen=True)
 class Operator:
     """One node, with symbolic work. `deps` index operators of the same block; -1 is the block's input."""
@@ -91,13 +98,13 @@ class Operator:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     deps: tuple[int, ...]
-    flop: Expression
-    causal_flop: Expression
-    weight_bytes: Expression
-    activation_read_bytes: Expression
-    activation_write_bytes: Expression
-    cache_read_bytes: Expression
-    cache_write_bytes: Expression
+    flop: Expression = ZERO
+    causal_flop: Expression = ZERO
+    weight_bytes: Expression = ZERO
+    activation_read_bytes: Expression = ZERO
+    activation_write_bytes: Expression = ZERO
+    cache_read_bytes: Expression = ZERO
+    cache_write_bytes: Expression = ZERO
     attrs: Mapping[str, int | float | str | bool] = field(default_factory=dict)
     shard: Shard = Shard.NONE
     stream: Stream = Stream.COMPUTE
@@ -106,6 +113,7 @@ class Operator:
     component: str = ""  # attention, mlp, moe, shared_expert, router, norm, embedding, head, mtp, collective
 
 
+@with_config(_STRICT)
 @dataclass(frozen=True)
 class Block:
     """Operators that repeat `repeat` times in a row, such as the 58 MoE layers of V3."""
@@ -115,6 +123,7 @@ class Block:
     operators: tuple[Operator, ...]
 
 
+@with_config(_STRICT)
 @dataclass(frozen=True)
 class OperatorGraph:
     """One phase of one model: `prefill`, `chunked_prefill`, `decode` or `mtp`."""

@@ -98,7 +98,7 @@ def test_a_folder_with_a_config_json_is_read(tmp_path: Path) -> None:
     written(tmp_path, hub_config(num_hidden_layers=12))
     record = resolve_model(str(tmp_path))
     assert record.key.startswith("custom-")
-    assert record.graph_key == ""
+    assert record.graph_key == record.key
     assert record.config.num_hidden_layers == 12
 
 
