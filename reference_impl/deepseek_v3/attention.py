@@ -1,0 +1,123 @@
+"""Multi-head latent attention of DeepSeek V3, naive and absorbed, over one latent cache a layer.
+
+Dimensions in names: B sequences, S new tokens, T tokens in the cache with the new ones, D hidden, H heads of this rank,
+C content width of a head (`qk_nope_head_dim`), P position width (`qk_rope_head_dim`), V value width, L latent width
+(`kv_lora_rank`), M = L + P, Q query latent width (`q_lora_rank`).
+
+References: DeepSeek-V2 report (arXiv 2405.04434) section 2.1 and appendix C.
+"""
+
+from torch import Tensor, nn
+
+from model_graphs.configs import DeepSeekV3Config
+from model_graphs.graph import Shard
+from reference_impl import kernels
+from reference_impl.deepseek_v3.rotary import softmax_scale
+from reference_impl.layers import Layer, Linear, RMSNorm, Rope
+
+COMPONENT = "attention"
+LATENT_NORM_EPS = 1e-6  # DeepSeek's code leaves it at the class default, whatever the config says
+
+
+class KvAppend(Layer):
+    """The new tokens' latents and rotated keys into the cache."""
+
+    def forward(self, past_BTM: Tensor | None, latent_BSL: Tensor, k_BSP: Tensor) -> Tensor:
+        """The cache with the new tokens."""
+        return kernels.kv_append(past_BTM, latent_BSL, k_BSP)
+
+
+class AbsorbQuery(Layer):
+    """Queries into latent space by the keys' half of kv_b."""
+
+    def forward(self, q_BSHC: Tensor, w_kv_b: Tensor, v_dim: int) -> Tensor:
+        """Latent queries [B, S, H, L]."""
+        return kernels.mla_absorb_q(q_BSHC, w_kv_b, v_dim)
+
+
+class AbsorbOutput(Layer):
+    """Latent outputs into values by the values' half of kv_b."""
+
+    def forward(self, o_BSHL: Tensor, w_kv_b: Tensor, v_dim: int) -> Tensor:
+        """Values [B, S, H, V]."""
+        return kernels.mla_absorb_o(o_BSHL, w_kv_b, v_dim)
+
+
+class LatentAttention(Layer):
+    """Attention of latent queries to the latent cache."""
+
+    def forward(self, q_BSHL: Tensor, q_BSHP: Tensor, cache_BTM: Tensor, scale: float) -> Tensor:
+        """Latent outputs [B, S, H, L]."""
+        return kernels.mla_attention(q_BSHL, q_BSHP, cache_BTM, scale)
+
+
+class NaiveAttention(Layer):
+    """Attention of every head to its own keys and values."""
+
+    def forward(
+        self, q_BSHC: Tensor, q_BSHP: Tensor, k_BTHC: Tensor, k_BTP: Tensor, v_BTHV: Tensor, scale: float
+    ) -> Tensor:
+        """Outputs [B, S, H, V]."""
+        return kernels.attention(q_BSHC, q_BSHP, k_BTHC, k_BTP, v_BTHV, scale)
+
+
+class MLA(nn.Module):
+    """Queries and key-values through low-rank latents; only the latent of key-values is cached."""
+
+    def __init__(self, config: DeepSeekV3Config) -> None:
+        super().__init__()
+        D, H, Q, L = config.hidden_size, config.num_attention_heads, config.q_lora_rank, config.kv_lora_rank
+        C, P, V = config.qk_nope_head_dim, config.qk_rope_head_dim, config.v_head_dim
+        self.latent_widths = (Q, L, P)
+        self.query_widths = (C, P)
+        self.kv_widths = (C, V)
+        self.scale = softmax_scale(config)
+
+        self.q_kv_a_proj = Linear(D, Q + L + P, COMPONENT)
+        self.q_a_layernorm = RMSNorm(Q, LATENT_NORM_EPS)
+        self.kv_a_layernorm = RMSNorm(L, LATENT_NORM_EPS)
+        self.q_b_proj = Linear(Q, H * (C + P), COMPONENT, Shard.COLUMN)
+        self.rope_q = Rope(COMPONENT, Shard.HEAD)
+        self.rope_k = Rope(COMPONENT)
+        self.kv_append = KvAppend(COMPONENT)
+        self.kv_b_proj = Linear(L, H * (C + V), COMPONENT, Shard.COLUMN)
+        self.absorb_q = AbsorbQuery(COMPONENT, Shard.HEAD)
+        self.latent_attention = LatentAttention(COMPONENT, Shard.HEAD)
+        self.absorb_o = AbsorbOutput(COMPONENT, Shard.HEAD)
+        self.naive_attention = NaiveAttention(COMPONENT, Shard.HEAD)
+        self.o_proj = Linear(H * V, D, COMPONENT, Shard.ROW)
+
+    def forward(
+        self, x_BSD: Tensor, rotary: tuple[Tensor, Tensor], past_BTM: Tensor | None, absorbed: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Attention output [B, S, D] and the cache [B, T, M] with the new tokens in it."""
+        q_BSQ, latent_BSL, k_BSP = self.q_kv_a_proj(x_BSD).split(self.latent_widths, -1)
+
+        q_BSHX = self.q_b_proj(self.q_a_layernorm(q_BSQ)).unflatten(-1, (-1, sum(self.query_widths)))
+        q_BSHC, q_BSHP = q_BSHX.split(self.query_widths, -1)
+        q_BSHP = self.rope_q(q_BSHP, *rotary)
+
+        latent_BSL = self.kv_a_layernorm(latent_BSL)
+        k_BSP = self.rope_k(k_BSP.unsqueeze(2), *rotary).squeeze(2)
+        cache_BTM = self.kv_append(past_BTM, latent_BSL, k_BSP)
+
+        if absorbed:
+            o_BSHV = self.absorbed(q_BSHC, q_BSHP, cache_BTM)
+        elif past_BTM is None:
+            o_BSHV = self.naive(q_BSHC, q_BSHP, latent_BSL, k_BSP)
+        else:
+            o_BSHV = self.naive(q_BSHC, q_BSHP, *cache_BTM.split(self.latent_widths[1:], -1))
+        return self.o_proj(o_BSHV.flatten(2)), cache_BTM
+
+    def naive(self, q_BSHC: Tensor, q_BSHP: Tensor, latent_BTL: Tensor, k_BTP: Tensor) -> Tensor:
+        """Keys and values of every head are made from the latents."""
+        kv_BTHX = self.kv_b_proj(latent_BTL).unflatten(-1, (-1, sum(self.kv_widths)))
+        k_BTHC, v_BTHV = kv_BTHX.split(self.kv_widths, -1)
+        return self.naive_attention(q_BSHC, q_BSHP, k_BTHC, k_BTP, v_BTHV, self.scale)
+
+    def absorbed(self, q_BSHC: Tensor, q_BSHP: Tensor, cache_BTM: Tensor) -> Tensor:
+        """The same function with kv_b moved to the queries and outputs, so that heads share the latent cache."""
+        w_kv_b, v_dim = self.kv_b_proj.weight, self.kv_widths[1]
+        q_BSHL = self.absorb_q(q_BSHC, w_kv_b, v_dim)
+        o_BSHL = self.latent_attention(q_BSHL, q_BSHP, cache_BTM, self.scale)
+        return self.absorb_o(o_BSHL, w_kv_b, v_dim)

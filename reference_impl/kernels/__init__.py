@@ -1,0 +1,52 @@
+"""Semantic kernels of the reference implementations: operators that run, with their fakes and their work."""
+
+from reference_impl.kernels.attention import attention, kv_append, mla_absorb_o, mla_absorb_q, mla_attention
+from reference_impl.kernels.collectives import (
+    all_gather,
+    all_reduce,
+    ep_combine,
+    ep_dispatch,
+    process_groups,
+    reduce_scatter,
+)
+from reference_impl.kernels.elementwise import (
+    add,
+    add_rmsnorm,
+    concat,
+    embedding,
+    linear,
+    rmsnorm,
+    rope,
+    silu_mul,
+)
+from reference_impl.kernels.experts import moe_experts, moe_route
+from reference_impl.kernels.registry import KERNELS, Call, Kernel, Operand, Work
+
+__all__ = [
+    "KERNELS",
+    "Call",
+    "Kernel",
+    "Operand",
+    "Work",
+    "add",
+    "add_rmsnorm",
+    "all_gather",
+    "all_reduce",
+    "attention",
+    "concat",
+    "embedding",
+    "ep_combine",
+    "ep_dispatch",
+    "kv_append",
+    "linear",
+    "mla_absorb_o",
+    "mla_absorb_q",
+    "mla_attention",
+    "moe_experts",
+    "moe_route",
+    "process_groups",
+    "reduce_scatter",
+    "rmsnorm",
+    "rope",
+    "silu_mul",
+]

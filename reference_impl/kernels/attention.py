@@ -1,0 +1,176 @@
+"""Kernels of multi-head latent attention, in its naive and its absorbed form, and of its cache.
+
+Dimensions: B sequences, S new tokens, T tokens in the cache once the new ones are in it, H heads, C content width of a
+query or key (`qk_nope_head_dim`), P its position width (`qk_rope_head_dim`), V width of a value, L latent width
+(`kv_lora_rank`). Query i of S sees the first T - S + i + 1 tokens.
+"""
+
+import torch
+from torch import Tensor
+
+from model_graphs.graph import Role
+from reference_impl.kernels.registry import Call, Dim, Scalar, kernel, product
+
+
+def _kv_append_fake(past_BTM: Tensor | None, latent_BSL: Tensor, rope_BSP: Tensor) -> Tensor:
+    n_batch, n_new, latent = latent_BSL.shape
+    n_past = past_BTM.shape[1] if past_BTM is not None else 0
+    return latent_BSL.new_empty((n_batch, n_past + n_new, latent + rope_BSP.shape[2]))
+
+
+def _appended_bytes(call: Call) -> Dim:
+    return call["latent_BSL"].n_bytes + call["rope_BSP"].n_bytes
+
+
+@kernel(
+    "kv_append",
+    fake=_kv_append_fake,
+    inputs={"past_BTM": Role.CACHE},
+    outputs=(Role.CACHE,),
+    rules={"cache_read_bytes": lambda call: 0, "cache_write_bytes": _appended_bytes},
+)
+def kv_append(past_BTM: Tensor | None, latent_BSL: Tensor, rope_BSP: Tensor) -> Tensor:
+    """The cache [B, T, L + P] with the new tokens' latents and rotated keys at its end.
+
+    Functional here; a serving engine writes the new rows in place, which is what the work counts.
+    """
+    new_BSM = torch.cat([latent_BSL, rope_BSP], -1)
+    return new_BSM if past_BTM is None else torch.cat([past_BTM, new_BSM], 1)
+
+
+def _absorb_q_fake(q_BSHC: Tensor, w_kv_b: Tensor, v_dim: int) -> Tensor:
+    return q_BSHC.new_empty((*q_BSHC.shape[:-1], w_kv_b.shape[1]))
+
+
+def _absorb_flop(call: Call) -> Dim:
+    return 2 * next(iter(call.inputs.values())).n_elements * call.outputs[0].shape[-1]
+
+
+def _absorbed_half_bytes(call: Call) -> Dim:
+    """The keys' or the values' part of the weight: heads x width x latent."""
+    heads, width = next(iter(call.inputs.values())).shape[-2:]
+    return product(heads, width, call.outputs[0].shape[-1]) * call["w_kv_b"].element_bytes
+
+
+def _absorb_o_bytes(call: Call) -> Dim:
+    heads, width = call.outputs[0].shape[-2:]
+    return product(heads, width, call["o_BSHL"].shape[-1]) * call["w_kv_b"].element_bytes
+
+
+@kernel(
+    "mla_absorb_q",
+    fake=_absorb_q_fake,
+    inputs={"w_kv_b": Role.WEIGHT},
+    flop=_absorb_flop,
+    rules={"weight_bytes": _absorbed_half_bytes},
+)
+def mla_absorb_q(q_BSHC: Tensor, w_kv_b: Tensor, v_dim: int) -> Tensor:
+    """Queries in latent space [B, S, H, L]: each head's query times the keys' half of kv_b."""
+    w_HCL = w_kv_b.unflatten(0, (q_BSHC.shape[2], -1))[:, :-v_dim]
+    return torch.einsum("bshc,hcl->bshl", q_BSHC, w_HCL).contiguous()
+
+
+def _absorb_o_fake(o_BSHL: Tensor, w_kv_b: Tensor, v_dim: int) -> Tensor:
+    return o_BSHL.new_empty((*o_BSHL.shape[:-1], v_dim))
+
+
+@kernel(
+    "mla_absorb_o",
+    fake=_absorb_o_fake,
+    inputs={"w_kv_b": Role.WEIGHT},
+    flop=_absorb_flop,
+    rules={"weight_bytes": _absorb_o_bytes},
+)
+def mla_absorb_o(o_BSHL: Tensor, w_kv_b: Tensor, v_dim: int) -> Tensor:
+    """Values [B, S, H, V] from latent outputs: the values' half of kv_b."""
+    w_HVL = w_kv_b.unflatten(0, (o_BSHL.shape[2], -1))[:, -v_dim:]
+    return torch.einsum("bshl,hvl->bshv", o_BSHL, w_HVL).contiguous()
+
+
+def _softmax(scores_BHST: Tensor) -> Tensor:
+    """Causal probabilities in fp32, the last query aligned with the last key."""
+    n_new, n_total = scores_BHST.shape[-2:]
+    seen_ST = torch.ones(n_new, n_total, dtype=torch.bool, device=scores_BHST.device).tril(n_total - n_new)
+    masked = scores_BHST.masked_fill(~seen_ST, float("-inf"))
+    return masked.float().softmax(-1).to(scores_BHST.dtype)
+
+
+def _pairs(n_new: Dim, n_total: Dim) -> Dim:
+    """Query-key pairs that the causal mask keeps: S past tokens each, and the triangle of the new ones."""
+    return n_new * (n_total - n_new) + (n_new * (n_new + 1)) // 2
+
+
+def _mla_attention_fake(q_BSHL: Tensor, q_BSHP: Tensor, cache_BTM: Tensor, scale: float) -> Tensor:
+    return q_BSHL.new_empty(q_BSHL.shape)
+
+
+def _mla_pair_flop(call: Call) -> Dim:
+    """Scores over L + P, values over L."""
+    n_batch, _, heads, latent = call["q_BSHL"].shape
+    return 2 * product(n_batch, heads, 2 * latent + call["q_BSHP"].shape[3])
+
+
+def _mla_attrs(call: Call) -> dict[str, Scalar]:
+    _, _, heads, latent = call["q_BSHL"].shape
+    return {"n_heads": int(heads), "kv_lora_rank": int(latent), "rope_dim": int(call["q_BSHP"].shape[3])}
+
+
+@kernel(
+    "mla_attention",
+    fake=_mla_attention_fake,
+    inputs={"cache_BTM": Role.CACHE},
+    flop=lambda call: _mla_pair_flop(call) * call["q_BSHL"].shape[1] * call["cache_BTM"].shape[1],
+    rules={
+        "causal_flop": lambda call: (
+            _mla_pair_flop(call) * _pairs(call["q_BSHL"].shape[1], call["cache_BTM"].shape[1])
+        )
+    },
+    attrs=_mla_attrs,
+)
+def mla_attention(q_BSHL: Tensor, q_BSHP: Tensor, cache_BTM: Tensor, scale: float) -> Tensor:
+    """Absorbed attention: every head attends to the one latent cache, and the output stays latent [B, S, H, L]."""
+    latent_BTL, rope_BTP = cache_BTM.split([q_BSHL.shape[3], q_BSHP.shape[3]], -1)
+    scores = torch.einsum("bshl,btl->bhst", q_BSHL, latent_BTL)
+    scores = (scores + torch.einsum("bshp,btp->bhst", q_BSHP, rope_BTP)) * scale
+    return torch.einsum("bhst,btl->bshl", _softmax(scores), latent_BTL).contiguous()
+
+
+def _attention_fake(
+    q_BSHC: Tensor, q_BSHP: Tensor, k_BTHC: Tensor, k_BTP: Tensor, v_BTHV: Tensor, scale: float
+) -> Tensor:
+    return q_BSHC.new_empty((*q_BSHC.shape[:-1], v_BTHV.shape[-1]))
+
+
+def _attention_pair_flop(call: Call) -> Dim:
+    """Scores over C + P, values over V."""
+    n_batch, _, heads, content = call["q_BSHC"].shape
+    return 2 * product(n_batch, heads, content + call["q_BSHP"].shape[3] + call["v_BTHV"].shape[3])
+
+
+def _attention_attrs(call: Call) -> dict[str, Scalar]:
+    _, _, heads, content = call["q_BSHC"].shape
+    return {
+        "n_heads": int(heads),
+        "qk_dim": int(content + call["q_BSHP"].shape[3]),
+        "v_dim": int(call["v_BTHV"].shape[3]),
+    }
+
+
+@kernel(
+    "attention",
+    fake=_attention_fake,
+    flop=lambda call: _attention_pair_flop(call) * call["q_BSHC"].shape[1] * call["k_BTHC"].shape[1],
+    rules={
+        "causal_flop": lambda call: (
+            _attention_pair_flop(call) * _pairs(call["q_BSHC"].shape[1], call["k_BTHC"].shape[1])
+        )
+    },
+    attrs=_attention_attrs,
+)
+def attention(
+    q_BSHC: Tensor, q_BSHP: Tensor, k_BTHC: Tensor, k_BTP: Tensor, v_BTHV: Tensor, scale: float
+) -> Tensor:
+    """Naive multi-head attention [B, S, H, V]; the position part of the key is one for all heads."""
+    scores = torch.einsum("bshc,bthc->bhst", q_BSHC, k_BTHC)
+    scores = (scores + torch.einsum("bshp,btp->bhst", q_BSHP, k_BTP)) * scale
+    return torch.einsum("bhst,bthv->bshv", _softmax(scores), v_BTHV).contiguous()

@@ -1,0 +1,125 @@
+"""Kernels of a transformer that are not attention or experts: look-ups, norms, products, rotations and sums."""
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch code base uses
+from torch import Tensor
+
+from model_graphs.graph import Role
+from reference_impl.kernels.registry import Call, Dim, Scalar, kernel
+
+
+def _embedding_fake(ids: Tensor, table_WD: Tensor, first_row: int) -> Tensor:
+    return table_WD.new_empty((*ids.shape, table_WD.shape[1]))
+
+
+@kernel(
+    "embedding",
+    fake=_embedding_fake,
+    inputs={"ids": Role.INDEX, "table_WD": Role.WEIGHT},
+    rules={"weight_bytes": lambda call: call.outputs[0].n_bytes},
+)
+def embedding(ids: Tensor, table_WD: Tensor, first_row: int) -> Tensor:
+    """Rows of the table, which holds `first_row` onwards; zeros for an id that another rank holds."""
+    local = ids - first_row
+    held = (local >= 0) & (local < table_WD.shape[0])
+    return F.embedding(local.where(held, 0), table_WD) * held.unsqueeze(-1)
+
+
+def _normalised(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    wide = x.float()
+    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+    return weight * wide.to(x.dtype)
+
+
+def _rmsnorm_fake(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@kernel("rmsnorm", fake=_rmsnorm_fake, inputs={"weight": Role.WEIGHT})
+def rmsnorm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x over its root mean square along the last axis, in fp32, times the weight."""
+    return _normalised(x, weight, eps).contiguous()
+
+
+def _add_rmsnorm_fake(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), x.new_empty(x.shape)
+
+
+@kernel(
+    "add_rmsnorm",
+    fake=_add_rmsnorm_fake,
+    inputs={"weight": Role.WEIGHT},
+    outputs=(Role.ACTIVATION, Role.ACTIVATION),
+)
+def add_rmsnorm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The sum normalised, and the sum, which is the new residual."""
+    total = residual + x
+    return _normalised(total, weight, eps), total
+
+
+def _linear_flop(call: Call) -> Dim:
+    return 2 * call["x"].n_elements * call["weight_NK"].shape[0]
+
+
+def _linear_fake(x: Tensor, weight_NK: Tensor) -> Tensor:
+    return x.new_empty((*x.shape[:-1], weight_NK.shape[0]))
+
+
+def _linear_attrs(call: Call) -> dict[str, Scalar]:
+    n, k = (int(dim) for dim in call["weight_NK"].shape)
+    return {"n": n, "k": k}
+
+
+@kernel(
+    "linear", fake=_linear_fake, inputs={"weight_NK": Role.WEIGHT}, flop=_linear_flop, attrs=_linear_attrs
+)
+def linear(x: Tensor, weight_NK: Tensor) -> Tensor:
+    """x [.., k] times the transposed weight [n, k]."""
+    return F.linear(x, weight_NK)
+
+
+def _rope_fake(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@kernel("rope", fake=_rope_fake)
+def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x [B, S, heads, P] rotated in neighbouring pairs by cos and sin [B, S, P/2].
+
+    The output holds the even elements first, then the odd ones: a permutation of the published layout that scores
+    do not see, because queries and keys share it.
+    """
+    even, odd = x[..., 0::2], x[..., 1::2]
+    cos, sin = cos.unsqueeze(2), sin.unsqueeze(2)
+    return torch.cat([even * cos - odd * sin, odd * cos + even * sin], -1)
+
+
+def _silu_mul_fake(gate_up: Tensor) -> Tensor:
+    return gate_up.new_empty((*gate_up.shape[:-1], gate_up.shape[-1] // 2))
+
+
+@kernel("silu_mul", fake=_silu_mul_fake)
+def silu_mul(gate_up: Tensor) -> Tensor:
+    """SiLU of the first half of the last axis times the second half."""
+    gate, up = gate_up.chunk(2, -1)
+    return F.silu(gate) * up
+
+
+def _add_fake(x: Tensor, y: Tensor) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@kernel("add", fake=_add_fake)
+def add(x: Tensor, y: Tensor) -> Tensor:
+    """Sum of two tensors of one shape."""
+    return x + y
+
+
+def _concat_fake(x: Tensor, y: Tensor) -> Tensor:
+    return x.new_empty((*x.shape[:-1], x.shape[-1] + y.shape[-1]))
+
+
+@kernel("concat", fake=_concat_fake)
+def concat(x: Tensor, y: Tensor) -> Tensor:
+    """Both tensors side by side along the last axis."""
+    return torch.cat([x, y], -1)

@@ -1,0 +1,143 @@
+"""Semantic kernels: one custom operator each, with its fake and its work beside it.
+
+A kernel is an ordinary typed function that runs, registered with PyTorch so that a trace shows one node a call.
+Beside it stand a fake, which makes the outputs from shapes alone, and the rules that say what a call costs: FLOP of
+its matrix products (vector work is priced by its traffic) and bytes by role. The rules take integers and
+`Expression` alike. Who runs a kernel where, and how long it takes, is left to others.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import mul
+from typing import Any, TypeVar, cast
+
+from torch.library import custom_op
+
+from model_graphs.expressions import Expression
+from model_graphs.graph import Role
+
+NAMESPACE = "silicast"
+
+Dim = int | Expression
+Scalar = int | float | str | bool
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A tensor of a call, as far as its cost needs it."""
+
+    shape: tuple[Dim, ...]
+    dtype: str
+    element_bytes: int
+    role: Role
+
+    @property
+    def n_elements(self) -> Dim:
+        """Elements of the tensor."""
+        return product(*self.shape)
+
+    @property
+    def n_bytes(self) -> Dim:
+        """Bytes of the tensor."""
+        return self.n_elements * self.element_bytes
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a kernel: its tensors by argument name, its outputs in order, its scalars by argument name."""
+
+    inputs: Mapping[str, Operand]
+    outputs: tuple[Operand, ...]
+    scalars: Mapping[str, Scalar]
+
+    def __getitem__(self, argument: str) -> Operand:
+        return self.inputs[argument]
+
+    def bytes_of(self, role: Role) -> Dim:
+        """Bytes of the inputs that play the role."""
+        return sum((operand.n_bytes for operand in self.inputs.values() if operand.role is role), 0)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a call costs: FLOP with and without the masked half of attention, and bytes by role."""
+
+    flop: Dim
+    causal_flop: Dim
+    weight_bytes: Dim
+    activation_read_bytes: Dim
+    activation_write_bytes: Dim
+    cache_read_bytes: Dim
+    cache_write_bytes: Dim
+
+
+Rule = Callable[[Call], Dim]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What the graph must know of a kernel beyond its signature.
+
+    `rules` replace, by the name of a field of `Work`, what the roles of the operands say about traffic.
+    """
+
+    kind: str
+    inputs: Mapping[str, Role]
+    outputs: tuple[Role, ...]
+    flop: Rule
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    attrs: Callable[[Call], dict[str, Scalar]] = lambda call: {}
+    message_bytes: Rule | None = None
+
+    def work(self, call: Call) -> Work:
+        """The cost of a call: every operand read or written once, except where a rule knows better."""
+        flop = self.flop(call)
+        fields: dict[str, Dim] = {
+            "flop": flop,
+            "causal_flop": flop,
+            "weight_bytes": call.bytes_of(Role.WEIGHT),
+            "activation_read_bytes": call.bytes_of(Role.ACTIVATION) + call.bytes_of(Role.INDEX),
+            "activation_write_bytes": _written(call, Role.ACTIVATION, Role.INDEX),
+            "cache_read_bytes": call.bytes_of(Role.CACHE),
+            "cache_write_bytes": _written(call, Role.CACHE),
+        }
+        return Work(**fields | {name: rule(call) for name, rule in self.rules.items()})
+
+
+KERNELS: dict[str, Kernel] = {}
+
+
+def kernel(
+    kind: str,
+    *,
+    fake: Callable[..., Any],
+    inputs: Mapping[str, Role] | None = None,
+    outputs: tuple[Role, ...] = (Role.ACTIVATION,),
+    flop: Rule = lambda call: 0,
+    rules: Mapping[str, Rule] | None = None,
+    attrs: Callable[[Call], dict[str, Scalar]] = lambda call: {},
+    message_bytes: Rule | None = None,
+) -> Callable[[Function], Function]:
+    """Register the decorated function as the kernel that runs for `kind`.
+
+    Inputs that are not named in `inputs` are activations. The function must return fresh contiguous tensors.
+    """
+
+    def register(function: Function) -> Function:
+        operator = custom_op(f"{NAMESPACE}::{kind}", function, mutates_args=())
+        operator.register_fake(fake)
+        KERNELS[kind] = Kernel(kind, inputs or {}, outputs, flop, rules or {}, attrs, message_bytes)
+        return cast(Function, operator)
+
+    return register
+
+
+def product(*factors: Dim) -> Dim:
+    """Product of integers and expressions; one for none."""
+    return reduce(mul, factors, 1)
+
+
+def _written(call: Call, *roles: Role) -> Dim:
+    return sum((operand.n_bytes for operand in call.outputs if operand.role in roles), 0)

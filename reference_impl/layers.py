@@ -1,0 +1,160 @@
+"""Leaf layers of the reference models: one kernel each, and what a graph must know about it.
+
+A layer carries its `component` (what a breakdown books it under) and its `shard` (how tensor or expert parallelism
+splits it); emission reads both here and nowhere else. Layers are plain: parallel runs replace their weights by shards
+and put collectives around them from outside (`deepseek_v3.parallel`).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from model_graphs.graph import Shard
+from reference_impl import kernels
+
+
+def parameter(*shape: int) -> nn.Parameter:
+    """An uninitialised weight that is never trained, of the default dtype and device."""
+    return nn.Parameter(torch.empty(*shape), requires_grad=False)
+
+
+class Layer(nn.Module):
+    """A module that calls one kernel."""
+
+    def __init__(self, component: str, shard: Shard = Shard.NONE) -> None:
+        super().__init__()
+        self.component = component
+        self.shard = shard
+
+
+class Embedding(Layer):
+    """Rows of a table [W, D]; a shard of the vocabulary starts at `first_row`."""
+
+    def __init__(self, n_rows: int, width: int) -> None:
+        super().__init__("embedding", Shard.VOCAB)
+        self.weight = parameter(n_rows, width)
+        self.first_row = 0
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Embeddings [.., D] of the ids."""
+        return kernels.embedding(ids, self.weight, self.first_row)
+
+
+class RMSNorm(Layer):
+    """Root-mean-square norm, alone or fused with the residual add before it."""
+
+    def __init__(self, width: int, eps: float, component: str = "norm") -> None:
+        super().__init__(component)
+        self.weight = parameter(width)
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x normalised."""
+        return kernels.rmsnorm(x, self.weight, self.eps)
+
+
+class AddRMSNorm(RMSNorm):
+    """Root-mean-square norm fused with the residual add before it."""
+
+    def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """The sum normalised, and the sum."""
+        return kernels.add_rmsnorm(x, residual, self.weight, self.eps)
+
+
+class Linear(Layer):
+    """A product with a weight [n, k] that stacks `parts` equal matrices along n."""
+
+    def __init__(self, k: int, n: int, component: str, shard: Shard = Shard.NONE, parts: int = 1) -> None:
+        super().__init__(component, shard)
+        self.weight = parameter(n, k)
+        self.parts = parts
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [.., k] to [.., n]."""
+        return kernels.linear(x, self.weight)
+
+
+class Rope(Layer):
+    """Rotation of the position part of queries or keys."""
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """x [B, S, heads, P] rotated."""
+        return kernels.rope(x, cos, sin)
+
+
+class SiluMul(Layer):
+    """Gated activation."""
+
+    def forward(self, gate_up: Tensor) -> Tensor:
+        """SiLU(gate) * up."""
+        return kernels.silu_mul(gate_up)
+
+
+class Add(Layer):
+    """Sum of two branches."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """x + y."""
+        return kernels.add(x, y)
+
+
+class Concat(Layer):
+    """Two tensors side by side."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """[x; y] along the last axis."""
+        return kernels.concat(x, y)
+
+
+class AllReduce(Layer):
+    """Sum over the ranks of a group."""
+
+    def __init__(self, group: str, n_ranks: int) -> None:
+        super().__init__("collective")
+        self.group = group
+        self.n_ranks = n_ranks
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The sum, on every rank."""
+        return kernels.all_reduce(x, self.group, self.n_ranks)
+
+
+class AllGather(AllReduce):
+    """Tensors of all ranks of a group, side by side along an axis."""
+
+    def __init__(self, group: str, n_ranks: int, axis: int) -> None:
+        super().__init__(group, n_ranks)
+        self.axis = axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Every rank's x in rank order."""
+        return kernels.all_gather(x, self.group, self.n_ranks, self.axis)
+
+
+class ReduceScatter(AllReduce):
+    """This rank's rows of the sum over a group."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """1/n_ranks of the rows."""
+        return kernels.reduce_scatter(x, self.group, self.n_ranks)
+
+
+class Dispatch(AllReduce):
+    """All-to-all of tokens to the ranks that hold their experts."""
+
+    def __init__(self, group: str, n_ranks: int, n_experts: int) -> None:
+        super().__init__(group, n_ranks)
+        self.n_experts = n_experts
+
+    def forward(  # type: ignore[override]
+        self, x: Tensor, weights: Tensor, indices: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Rows, weights and experts received, and the row counts sent and received."""
+        return kernels.ep_dispatch(x, weights, indices, self.group, self.n_ranks, self.n_experts)
+
+
+class Combine(AllReduce):
+    """All-to-all of expert outputs back to the ranks of their tokens, summed there."""
+
+    def forward(self, y: Tensor, indices: Tensor, splits: Tensor) -> Tensor:  # type: ignore[override]
+        """Outputs [N, D] of this rank's tokens."""
+        return kernels.ep_combine(y, indices, splits, self.group, self.n_ranks)

@@ -1,0 +1,109 @@
+"""From an exported program to its kernel calls, with symbolic shapes and what they depend on.
+
+Everything in the program that is not a kernel must be a view or belong to the rotary tables, which are made once a
+step; any other operator would be work that the graph does not see, and is refused.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+from torch.export import ExportedProgram
+
+from model_graphs.graph import Role
+from reference_impl.kernels.registry import KERNELS, NAMESPACE, Call, Kernel, Operand
+from reference_impl.symbols import Names, dimension
+
+DTYPE_NAMES = {
+    torch.bfloat16: "bf16",
+    torch.float16: "fp16",
+    torch.float32: "fp32",
+    torch.float64: "fp64",
+    torch.int64: "int64",
+}
+
+#: operators that move no bytes, by name
+GLUE = frozenset(
+    "flatten getitem mul split split_with_sizes squeeze sym_size unflatten unsqueeze view reshape".split()
+)
+STEP_TABLES = "rotary"
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """One call of a kernel: who made it, with what, and which calls (by position in the trace) it waits for."""
+
+    kernel: Kernel
+    path: str
+    call: Call
+    producers: tuple[int, ...]
+
+
+def kernel_calls(program: ExportedProgram, names: Names) -> list[KernelCall]:
+    """Every kernel call of the program in order."""
+    weights = {*program.graph_signature.inputs_to_parameters, *program.graph_signature.inputs_to_buffers}
+    produced: dict[fx.Node, frozenset[int]] = {}
+    calls: list[KernelCall] = []
+    for node in program.graph.nodes:
+        sources = frozenset().union(*(produced[parent] for parent in node.all_input_nodes))
+        produced[node] = sources
+        if node.op != "call_function":
+            continue
+        if getattr(node.target, "namespace", "") == NAMESPACE:
+            produced[node] = frozenset((len(calls),))
+            calls.append(_kernel_call(node, names, weights, tuple(sorted(sources))))
+        else:
+            _refuse_hidden_work(node)
+    return calls
+
+
+def _kernel_call(node: fx.Node, names: Names, weights: set[str], producers: tuple[int, ...]) -> KernelCall:
+    schema = node.target._schema
+    kernel = KERNELS[schema.name.split("::")[1]]
+    arguments = dict(zip((argument.name for argument in schema.arguments), node.args, strict=False))
+    arguments |= node.kwargs
+    inputs = {}
+    for name, argument in arguments.items():
+        if isinstance(argument, fx.Node):
+            role = kernel.inputs.get(name, Role.ACTIVATION)
+            assert (argument.name in weights) == (role is Role.WEIGHT), f"{kernel.kind}.{name} is a {role}"
+            inputs[name] = operand(argument.meta["val"], role, names)
+    values = node.meta["val"] if isinstance(node.meta["val"], list | tuple) else (node.meta["val"],)
+    outputs = tuple(operand(v, r, names) for v, r in zip(values, kernel.outputs, strict=True))
+    scalars = {n: a for n, a in arguments.items() if isinstance(a, int | float | str)}
+    return KernelCall(kernel, module_path(node), Call(inputs, outputs, scalars), producers)
+
+
+def operand(value: torch.Tensor, role: Role, names: Names) -> Operand:
+    """The tensor as its cost sees it."""
+    shape = tuple(dimension(size, names) for size in value.shape)
+    return Operand(shape, DTYPE_NAMES[value.dtype], value.element_size(), role)
+
+
+def module_path(node: fx.Node) -> str:
+    """Dotted path of the innermost module that made the call."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    return str(stack[-1][0]) if stack else ""
+
+
+def _refuse_hidden_work(node: fx.Node) -> None:
+    name = getattr(node.target, "__name__", str(node.target)).split(".")[0]
+    if name not in GLUE and module_path(node) != STEP_TABLES and not name.startswith("_assert"):
+        raise ValueError(f"{module_path(node)} calls {node.target}, which is neither a kernel nor a view")
+
+
+def symbol_names(program: ExportedProgram, axes: Iterator[Mapping[int, str]]) -> dict[Any, str]:
+    """The graph's name of every symbol: inputs' axes as given, and `R` for sizes known only at run time."""
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    names = {}
+    for user_input, named in zip(program.graph_signature.user_inputs, axes, strict=False):
+        for axis, name in named.items():
+            names[values[user_input].shape[axis].node.expr] = name
+    received = {s for node in program.graph.nodes for s in _unbacked(node)}
+    return names | dict.fromkeys(received, "R")
+
+
+def _unbacked(node: fx.Node) -> set[Any]:
+    return set(node.meta.get("unbacked_bindings", {}))
