@@ -1,0 +1,259 @@
+"""Fitted constants as they are shipped: one YAML file a device, one entry a kernel family, dtype and kernel library.
+
+An entry says its source and kind once for all of its constants, the number of points and sites behind it, the errors
+found and the half-width of its 90% interval. `find` picks the entry for a call, or the nearest one with a weaker
+grade and a wider interval; it never invents constants.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from hardware_specs.records.errors import InputError, Problem
+from hardware_specs.records.evidence import Grade
+from hardware_specs.records.quantities import Kind, parse_quantity
+from hardware_specs.records.yaml_reader import validate_file
+from simulator.costs.bandwidth import BandwidthConstants
+from simulator.costs.collectives import (
+    BulkExchangeConstants,
+    CustomAllReduceConstants,
+    ExchangeConstants,
+    NcclConstants,
+)
+from simulator.costs.decode import DecodeConstants
+from simulator.costs.figures import DeviceFigures
+from simulator.costs.gemm import GemmConstants
+from simulator.costs.moe import MoeConstants
+from simulator.costs.numerics import constant_specs
+from simulator.costs.prefill import PrefillConstants
+
+SCHEMA_VERSION = 1
+
+CONSTANTS_OF_FAMILY: dict[str, type[Any]] = {
+    "gemm": GemmConstants,
+    "batched_gemm": GemmConstants,
+    "mla_prefill": PrefillConstants,
+    "mla_decode": DecodeConstants,
+    "attention_prefill": PrefillConstants,
+    "attention_decode": DecodeConstants,
+    "moe": MoeConstants,
+    "custom_all_reduce": CustomAllReduceConstants,
+    "nccl": NcclConstants,
+    "ep_low_latency": ExchangeConstants,
+    "ep_bulk": BulkExchangeConstants,
+    "bandwidth": BandwidthConstants,
+}
+
+#: generations from old to new; a transfer goes to the nearest one
+_GENERATIONS = ("ampere", "hopper", "blackwell")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EntryFile(_Strict):
+    """One entry as written: constants are numbers, or text with a unit."""
+
+    family: str
+    dtype: str
+    kernel: str
+    source: str
+    kind: Kind
+    n_points: int
+    n_sites: int
+    fit_mape: float | None = None
+    test_mape: float | None = None
+    test_sites: int | None = None
+    log_half_width: float
+    constants: dict[str, str | float]
+
+
+class CalibrationFile(_Strict):
+    """The calibration of one device; `figures` are the datasheet figures that the fit used."""
+
+    schema_version: int
+    device: str
+    architecture: str
+    figures: dict[str, str | float]
+    entries: list[EntryFile]
+
+
+class TransferWidths(_Strict):
+    """Half-widths in log space of constants carried to another device of the architecture, or across."""
+
+    within_architecture: float
+    across_architectures: float
+
+
+class TransferFile(_Strict):
+    """How far off transferred constants are, by family."""
+
+    schema_version: int
+    source: str
+    kind: Kind
+    families: dict[str, TransferWidths]
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Constants of one kernel on one device, ready for its formula."""
+
+    family: str
+    dtype: str
+    kernel: str
+    device: str
+    constants: Any
+    log_half_width: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Constants chosen for a call, with what choosing them costs in certainty."""
+
+    calibrated: Calibrated
+    grade: Grade
+    log_half_width: float
+    evidence: str
+
+
+@dataclass(frozen=True)
+class DeviceCalibration:
+    """All entries of one device."""
+
+    device: str
+    architecture: str
+    entries: tuple[Calibrated, ...]
+
+    def get(self, family: str, dtype: str, kernel: str) -> Calibrated | None:
+        """The entry, or None."""
+        keys = (family, dtype, kernel)
+        return next((e for e in self.entries if (e.family, e.dtype, e.kernel) == keys), None)
+
+
+@dataclass(frozen=True)
+class Calibrations:
+    """Every shipped calibration and the transfer widths."""
+
+    devices: tuple[DeviceCalibration, ...]
+    transfer: TransferFile
+
+    def find(self, device: DeviceFigures, family: str, dtype: str, kernels: Iterable[str]) -> Choice:
+        """Constants for a kernel family on a device: its own, or those of the nearest device that has any.
+
+        Raises:
+            InputError: no device has constants for this family and dtype.
+        """
+        candidates = tuple(kernels)
+        for known in sorted(self.devices, key=lambda known: _distance(device, known)):
+            for kernel in candidates:
+                if entry := known.get(family, dtype, kernel):
+                    return self._choice(device, known, entry)
+        raise InputError(
+            Problem(
+                f"a kernel must be calibrated on some device: {family} {dtype} ({' or '.join(candidates)})",
+                device.key,
+            )
+        )
+
+    def own(
+        self, device: DeviceFigures, family: str, dtype: str, kernels: Iterable[str]
+    ) -> tuple[Choice, ...]:
+        """The choices among these kernels that are calibrated on the device itself."""
+        found = (
+            (known, known.get(family, dtype, kernel))
+            for known in self.devices
+            if known.device == device.key
+            for kernel in kernels
+        )
+        return tuple(self._choice(device, known, entry) for known, entry in found if entry)
+
+    def _choice(self, device: DeviceFigures, known: DeviceCalibration, entry: Calibrated) -> Choice:
+        label = f"{entry.family} {entry.dtype} {entry.kernel}"
+        if known.device == device.key:
+            return Choice(
+                entry, Grade.B, entry.log_half_width, f"{label} calibrated on {known.device}: {entry.source}"
+            )
+        widths = self.transfer.families[entry.family]
+        within = known.architecture == device.architecture
+        width = widths.within_architecture if within else widths.across_architectures
+        known_generation = device.architecture in _GENERATIONS
+        grade = Grade.C if known_generation else Grade.D
+        return Choice(
+            entry,
+            grade,
+            max(width, entry.log_half_width),
+            f"{label} constants of {known.device} with the datasheet of {device.key}: {entry.source}",
+        )
+
+
+def _distance(device: DeviceFigures, known: DeviceCalibration) -> tuple[int, int, str]:
+    """The device itself, then its architecture, then the nearest generation (the newer one of two)."""
+    if known.device == device.key:
+        return (0, 0, "")
+    if device.architecture not in _GENERATIONS:
+        return (1, -_GENERATIONS.index(known.architecture), known.device)
+    gap = _GENERATIONS.index(known.architecture) - _GENERATIONS.index(device.architecture)
+    return (1 + abs(gap), -gap, known.device)
+
+
+def _read_constants(entry: EntryFile, file: str) -> Any:
+    """The family's dataclass filled from an entry; a missing, unknown or unitless constant is a problem."""
+    if entry.family not in CONSTANTS_OF_FAMILY:
+        raise InputError(
+            Problem(f"family must be one of {', '.join(CONSTANTS_OF_FAMILY)}", entry.family, file)
+        )
+    kind = CONSTANTS_OF_FAMILY[entry.family]
+    specs = constant_specs(kind)
+    expected, given = {spec.name for spec in specs}, set(entry.constants)
+    if expected != given:
+        label = f"{entry.family} {entry.dtype} {entry.kernel}"
+        difference = ", ".join(sorted(expected ^ given))
+        raise InputError(
+            Problem(
+                "constants must be exactly those of the family", difference, file, path=f"{label}.constants"
+            )
+        )
+    return kind(**{s.name: parse_quantity(str(entry.constants[s.name]), s.dimension) for s in specs})
+
+
+def _calibrated(entry: EntryFile, device: str, file: str) -> Calibrated:
+    return Calibrated(
+        entry.family,
+        entry.dtype,
+        entry.kernel,
+        device,
+        _read_constants(entry, file),
+        entry.log_half_width,
+        f"{entry.kind} on {entry.source}, {entry.n_points} points",
+    )
+
+
+@lru_cache(maxsize=1)
+def shipped_calibrations() -> Calibrations:
+    """The calibrations that come with the package."""
+    folder = files("hardware_specs") / "calibrations"
+    devices = []
+    for item in sorted(folder.iterdir(), key=lambda item: item.name):
+        if item.name.startswith("kernels_") and item.name.endswith(".yaml"):
+            read = validate_file(CalibrationFile, item, item.name)
+            entries = tuple(_calibrated(entry, read.device, item.name) for entry in read.entries)
+            devices.append(DeviceCalibration(read.device, read.architecture, entries))
+    return Calibrations(tuple(devices), validate_file(TransferFile, folder / "kernel_transfer.yaml"))
+
+
+def constants_as_written(constants: Any) -> dict[str, str | float]:
+    """Constants in the form of the file: four significant digits, with their unit."""
+    written: dict[str, str | float] = {}
+    for spec, item in zip(constant_specs(type(constants)), fields(constants), strict=True):
+        value = getattr(constants, item.name)
+        if spec.unit == "1":
+            written[spec.name] = float(f"{value:.4g}")
+        else:
+            written[spec.name] = f"{value / parse_quantity(f'1 {spec.unit}', spec.dimension):.4g} {spec.unit}"
+    return written

@@ -1,0 +1,88 @@
+"""Which kernel library a serving engine runs for an operator, by generation of the device.
+
+The names are those of the calibration entries. Where an engine has two paths and picks the faster one by
+autotuning, `best_of` is set and the library takes the minimum.
+"""
+
+from dataclasses import dataclass
+
+from hardware_specs.records.errors import InputError, Problem, nearest
+
+BACKENDS = ("vllm", "sglang", "trtllm")
+
+
+@dataclass(frozen=True)
+class KernelChoice:
+    """Kernel libraries in order of preference; with `best_of`, all that are calibrated compete."""
+
+    kernels: tuple[str, ...]
+    best_of: bool = False
+
+
+_ANY_MOE = ("cutlass", "deepgemm", "triton", "flashinfer", "min_latency")
+
+#: (backend, generation) -> dtype -> kernels of the routed experts; other dtypes fall back on `_ANY_MOE`
+_MOE = {
+    ("trtllm", "hopper"): {"fp8_block": KernelChoice(("cutlass",)), "bf16": KernelChoice(("cutlass",))},
+    ("trtllm", "blackwell"): {
+        "fp8_block": KernelChoice(("deepgemm", "flashinfer"), best_of=True),
+        "nvfp4": KernelChoice(("cutlass", "flashinfer"), best_of=True),
+        "bf16": KernelChoice(("cutlass",)),
+    },
+    ("sglang", "hopper"): {"fp8_block": KernelChoice(("triton",)), "bf16": KernelChoice(("triton",))},
+    ("sglang", "blackwell"): {
+        "fp8_block": KernelChoice(("flashinfer",)),
+        "nvfp4": KernelChoice(("flashinfer",)),
+        "bf16": KernelChoice(("flashinfer",)),
+    },
+    ("vllm", "hopper"): {"fp8_block": KernelChoice(("triton",)), "bf16": KernelChoice(("triton",))},
+    ("vllm", "blackwell"): {
+        "fp8_block": KernelChoice(("flashinfer",)),
+        "nvfp4": KernelChoice(("flashinfer",)),
+        "bf16": KernelChoice(("flashinfer",)),
+    },
+}
+
+
+def check_backend(backend: str) -> str:
+    """The backend, if it is known.
+
+    Raises:
+        InputError: it is not.
+    """
+    if backend not in BACKENDS:
+        raise InputError(
+            Problem(
+                f"backend must be one of {', '.join(BACKENDS)}",
+                backend,
+                suggestion=nearest(backend, BACKENDS),
+            )
+        )
+    return backend
+
+
+def gemm_kernels(backend: str, dtype: str) -> KernelChoice:
+    """TensorRT-LLM runs its own fp8 kernels; everything else is close to one library for all engines."""
+    if dtype == "fp8":
+        static = KernelChoice(("static", "trtllm"))
+        return KernelChoice(("trtllm", "static")) if backend == "trtllm" else static
+    return KernelChoice(
+        {"bf16": ("cublas",), "fp8_block": ("trtllm",), "nvfp4": ("static",)}.get(dtype, (dtype,))
+    )
+
+
+def moe_kernels(backend: str, dtype: str, architecture: str) -> KernelChoice:
+    """The routed-expert kernels of an engine; on a device of another generation, any that is calibrated."""
+    choice = _MOE.get((backend, architecture), {}).get(dtype)
+    return KernelChoice(choice.kernels + _ANY_MOE, choice.best_of) if choice else KernelChoice(_ANY_MOE)
+
+
+def attention_kernels(backend: str) -> KernelChoice:
+    """Prefill attention: an engine's own kernel where it was measured, then any."""
+    return KernelChoice(tuple(dict.fromkeys((backend, "vllm", "trtllm"))))
+
+
+def decode_kernels(backend: str, *, grouped: bool) -> KernelChoice:
+    """Decode attention has one set of constants for grouped queries and one for multi-head attention."""
+    kind = "gqa" if grouped else "mha"
+    return KernelChoice(tuple(f"{name}_{kind}" for name in dict.fromkeys((backend, "vllm", "trtllm"))))

@@ -1,0 +1,189 @@
+"""From an operator of a graph to the kernel family that prices it: shapes become the family's dimensions.
+
+A graph is symbolic; `bindings` gives its symbols numbers or arrays that broadcast (`B` sequences, `S` new tokens and
+`T` past tokens a sequence). Operators without a compute kernel of their own are priced by the bytes they move.
+"""
+
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from hardware_specs.records.errors import InputError, Problem, nearest
+from hardware_specs.records.evidence import worst
+from model_graphs.graph import Operator, Role, Tensor
+from simulator.costs.bandwidth import KINDS
+from simulator.costs.estimates import FloatArray, KernelEstimate
+from simulator.costs.library import KernelLibrary
+from simulator.costs.prefill import MLA_QUERY_DIM, MLA_VALUE_DIM
+
+Bindings = Mapping[str, Any]
+Pricer = Callable[[KernelLibrary, Operator, Bindings], KernelEstimate]
+
+COLLECTIVE_KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "ep_dispatch", "ep_combine")
+
+
+def price_operator(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
+    """Latency of one operator on one rank, for every combination of the bindings.
+
+    Raises:
+        InputError: the kind has no price, or a symbol of the shapes has no value.
+    """
+    if operator.collective is not None:
+        return _collective(library, operator, bindings)
+    pricer = _PRICERS.get(operator.kind)
+    if pricer is not None:
+        return pricer(library, operator, bindings)
+    if operator.kind in KINDS:
+        return library.bandwidth_bound(traffic_bytes(operator, bindings), operator.kind)
+    known = sorted({*_PRICERS, *KINDS, *COLLECTIVE_KINDS})
+    raise InputError(
+        Problem(
+            f"operator kind must be one of {', '.join(known)}",
+            operator.kind,
+            path=operator.name,
+            suggestion=nearest(operator.kind, known),
+        )
+    )
+
+
+def traffic_bytes(operator: Operator, bindings: Bindings) -> FloatArray:
+    """Bytes that an operator moves; an embedding reads the rows it writes, not its table."""
+    written = operator.activation_write_bytes.evaluate(bindings) + operator.cache_write_bytes.evaluate(
+        bindings
+    )
+    if operator.kind == "embedding":
+        return np.asarray(2 * written)
+    read = operator.activation_read_bytes.evaluate(bindings) + operator.cache_read_bytes.evaluate(bindings)
+    return np.asarray(read + written + operator.weight_bytes.evaluate(bindings))
+
+
+def _dims(tensor: Tensor, bindings: Bindings) -> list[FloatArray]:
+    return [dim.evaluate(bindings) for dim in tensor.shape]
+
+
+def _first(operator: Operator, role: Role) -> Tensor:
+    """The first input with this role.
+
+    Raises:
+        InputError: the operator has none.
+    """
+    for tensor in operator.inputs:
+        if tensor.role is role:
+            return tensor
+    raise InputError(
+        Problem(f"operator must have an input that is a {role}", operator.kind, path=operator.name)
+    )
+
+
+def _rows(dims: list[FloatArray]) -> FloatArray:
+    return np.asarray(prod(dims, start=np.float64(1.0)))
+
+
+def _attribute(operator: Operator, name: str) -> int:
+    if name not in operator.attrs:
+        raise InputError(
+            Problem(f"operator must carry the attribute {name}", operator.kind, path=operator.name)
+        )
+    return int(operator.attrs[name])
+
+
+def _linear(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
+    *leading, k = _dims(_first(operator, Role.ACTIVATION), bindings)
+    n = _dims(operator.outputs[0], bindings)[-1]
+    return library.gemm(_rows(leading), n, k, operator.compute_dtype)
+
+
+def _absorb(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
+    *leading, heads, k = _dims(_first(operator, Role.ACTIVATION), bindings)
+    n = _dims(operator.outputs[0], bindings)[-1]
+    return library.batched_gemm(heads, _rows(leading), n, k, operator.compute_dtype)
+
+
+def _past(operator: Operator, bindings: Bindings) -> Any:
+    """Past tokens, where the operator's operands depend on them."""
+    uses = any("T" in dim.symbols for tensor in operator.inputs for dim in tensor.shape)
+    return bindings["T"] if uses else 0
+
+
+def _mla_attention(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
+    """The absorbed form. Several new tokens of a sequence are more query rows over one latent cache."""
+    heads = _dims(_first(operator, Role.ACTIVATION), bindings)[-2]
+    new = np.asarray(bindings.get("S", 1), np.float64)
+    context = _past(operator, bindings) + (new + 1) / 2
+    kv_dtype = _first(operator, Role.CACHE).dtype
+    return library.mla_decode(bindings["B"], context, heads * new, kv_dtype)
+
+
+def _attention(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
+    query, key, value = (_dims(tensor, bindings) for tensor in operator.inputs[:3])
+    batch, new, past = bindings["B"], bindings.get("S", 1), _past(operator, bindings)
+    if (query[-1], value[-1]) == (MLA_QUERY_DIM, MLA_VALUE_DIM):
+        return library.mla_prefill(batch, new, query[-2], operator.compute_dtype, past)
+    window = int(operator.attrs.get("window", 0))
+    kv_dtype = operator.inputs[1].dtype
+    if np.all(np.asarray(new) == 1) and np.any(np.asarray(past) > 0):
+        dims = (int(query[-2]), int(key[-2]), int(query[-1]))
+        return library.attention_decode(batch, np.asarray(past) + 1, *dims, window, kv_dtype)
+    dtype = operator.compute_dtype
+    return library.attention_prefill(batch, new, query[-2], key[-2], query[-1], window, dtype, kv_dtype, past)
+
+
+def _moe_experts(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
+    """Routed experts of one rank. `tokens_of_all_ranks` in the bindings counts tokens over data-parallel ranks."""
+    *leading, hidden = _dims(_first(operator, Role.ACTIVATION), bindings)
+    tokens = bindings.get("tokens_of_all_ranks", _rows(leading))
+    return library.moe(
+        tokens,
+        int(hidden),
+        _attribute(operator, "inter"),
+        _attribute(operator, "topk"),
+        _attribute(operator, "n_experts"),
+        int(operator.attrs.get("moe_tp", 1)),
+        int(operator.attrs.get("moe_ep", 1)),
+        operator.compute_dtype,
+        str(operator.attrs.get("distribution", "power_law_1.01")),
+    )
+
+
+def _moe_route(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
+    """The router GEMM and one kernel that scores, groups and selects."""
+    *leading, k = _dims(_first(operator, Role.ACTIVATION), bindings)
+    n_experts = _dims(_first(operator, Role.WEIGHT), bindings)[0]
+    rows = _rows(leading)
+    scores = library.gemm(rows, n_experts, k, "bf16")
+    return in_sequence(scores, library.bandwidth_bound(4 * rows * n_experts, "moe_route"))
+
+
+def _collective(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
+    meeting = operator.collective
+    assert meeting is not None
+    message = meeting.message_bytes.evaluate(bindings)
+    shape = {name: int(operator.attrs[name]) for name in ("hidden", "topk") if name in operator.attrs}
+    return library.collective(meeting.op, meeting.n_ranks, message, **shape)
+
+
+def in_sequence(*estimates: KernelEstimate) -> KernelEstimate:
+    """Kernels that run one after the other, known as badly as the worst; the longest names the bound."""
+    latencies = np.stack(np.broadcast_arrays(*(e.latency_s for e in estimates)))
+    bounds = np.stack(np.broadcast_arrays(*(e.bound for e in estimates)))
+    longest = np.argmax(latencies, axis=0)
+    return KernelEstimate(
+        latencies.sum(axis=0),
+        np.take_along_axis(bounds, longest[None], axis=0)[0],
+        np.maximum.reduce([np.broadcast_to(e.log_half_width, latencies.shape[1:]) for e in estimates]),
+        worst(*(e.grade for e in estimates)),
+        "; ".join(dict.fromkeys(e.evidence for e in estimates)),
+    )
+
+
+_PRICERS: dict[str, Pricer] = {
+    "linear": _linear,
+    "mla_absorb_q": _absorb,
+    "mla_absorb_o": _absorb,
+    "mla_attention": _mla_attention,
+    "attention": _attention,
+    "moe_experts": _moe_experts,
+    "moe_route": _moe_route,
+}
