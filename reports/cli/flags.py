@@ -1,0 +1,96 @@
+"""The flags that describe a scenario, the same in every command; `reports.cli.assemble` joins them."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from simulator.scenario.model import Deployment, Objectives
+
+#: workload flags where no scenario file is given: name -> (default, unit as the help shows it)
+WORKLOAD_DEFAULTS: dict[str, tuple[int, str]] = {
+    "isl": (1024, "tokens"),
+    "osl": (1024, "tokens"),
+    "concurrency": (16, "requests in flight"),
+}
+
+
+def add_scenario_flags(parser: argparse.ArgumentParser) -> None:
+    """The optional scenario file and every flag that can replace an entry of it."""
+    parser.add_argument("scenario", nargs="?", help="scenario file, or the name of a shipped example")
+    add_deployment_flags(parser)
+    _add_workload_flags(parser)
+    _add_objective_flags(parser)
+
+
+def add_deployment_flags(parser: argparse.ArgumentParser) -> None:
+    """What runs where."""
+    group = parser.add_argument_group("deployment (defaults hold where no scenario is given)")
+    group.add_argument(
+        "--model", help="canonical key, hub name or path of a config.json (required without a scenario)"
+    )
+    group.add_argument("--system", help="canonical key such as h200_sxm (required without a scenario)")
+    group.add_argument(
+        "--gpus", type=int, help="devices of the whole deployment (default: tp x dp x pp, one replica)"
+    )
+    for name, text in (
+        ("tp", "attention tensor-parallel width, devices"),
+        ("pp", "pipeline stages"),
+        ("ep", "expert-parallel width, devices"),
+        ("dp", "data-parallel attention ranks of a replica"),
+    ):
+        group.add_argument(f"--{name}", type=int, help=f"{text} (default: {field_default(name)})")
+    group.add_argument("--stack", help=f"vllm, sglang or trtllm (default: {field_default('stack')})")
+    group.add_argument("--stack-version", help="such as 0.5.9 (default: the newest that is described)")
+    group.add_argument(
+        "--precision", help=f"of weights: bf16, fp8, fp4 (default: {field_default('precision')})"
+    )
+    group.add_argument(
+        "--kv-dtype", help=f"of the KV cache: bf16, fp8, auto (default: {field_default('kv_dtype')})"
+    )
+
+
+def _add_workload_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("workload")
+    group.add_argument("--isl", type=int, help=f"mean input length (default: {_default('isl')})")
+    group.add_argument("--osl", type=int, help=f"mean output length (default: {_default('osl')})")
+    group.add_argument("--lengths", help="law of both lengths: fixed, uniform, lognormal (default: fixed)")
+    load = group.add_mutually_exclusive_group()
+    load.add_argument(
+        "--concurrency", type=int, help=f"of the whole service (default: {_default('concurrency')})"
+    )
+    load.add_argument("--request-rate", type=float, help="Poisson arrivals, requests/s of the whole service")
+    load.add_argument("--trace", help="trace file to replay (Azure CSV or Mooncake JSONL)")
+    group.add_argument(
+        "--requests", type=int, help="requests to simulate (default: 10 x concurrency; 1000; whole trace)"
+    )
+    group.add_argument("--seed", type=int, help="of every random draw (default: 0)")
+
+
+def _add_objective_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("objectives and price")
+    group.add_argument("--ttft", type=float, help="limit on time to first token, ms (default: none)")
+    group.add_argument("--tpot", type=float, help="limit on time per output token, ms (default: none)")
+    percentile = Objectives.model_fields["percentile"].default
+    group.add_argument(
+        "--percentile", type=float, help=f"at which the limits hold, percent (default: {percentile})"
+    )
+    group.add_argument("--price", type=float, help="USD per GPU-hour (default: none, and no cost is shown)")
+
+
+def output_path(text: str) -> Path:
+    """An argparse type for a file to be written: refused before the work when it cannot be."""
+    from reports.files import check_writable
+
+    path = Path(text)
+    check_writable(path)
+    return path
+
+
+def field_default(name: str) -> Any:
+    """The default that the scenario's schema states for an entry of the deployment."""
+    return Deployment.model_fields[name].default
+
+
+def _default(name: str) -> str:
+    value, unit = WORKLOAD_DEFAULTS[name]
+    return f"{value} {unit}"

@@ -1,0 +1,78 @@
+"""Hardware there is: `list`, `show NAME` with every figure and its source, `check FILE` for your own."""
+
+import argparse
+from pathlib import Path
+
+from hardware_specs.library import check_file, list_systems, load_system
+from hardware_specs.parts import SystemSpec
+from hardware_specs.records.errors import InputError
+from reports.cli.catalogue import Shown, add_actions, dispatch
+from reports.figures import figure_json, figure_table
+from reports.formatting import decimal, gib
+from reports.tables import definition, table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The three actions."""
+    add_actions(parser, "systems")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what was asked for."""
+    return dispatch(args, _listing, _showing, _checking)
+
+
+def _listing() -> Shown:
+    systems = [load_system(key) for key in list_systems()]
+    columns = ("system", "device", ">memory", ">bandwidth", ">bf16 peak", ">per node", ">fabric")
+    title = "Systems (peaks are dense; memory as the driver reports it; fabric in one direction)"
+    return {"systems": [_summary(system) for system in systems]}, [table(title, columns, map(_row, systems))]
+
+
+def _row(system: SystemSpec) -> tuple[str, ...]:
+    memory = system.device.memory
+    peak = system.device.peak_flop_per_s.get("bf16")
+    return (
+        system.key,
+        system.device.name,
+        gib(memory.capacity_bytes.value),
+        decimal(memory.bandwidth_bytes_per_s.value, "B/s"),
+        decimal(peak.value, "FLOP/s") if peak else "-",
+        str(system.devices_per_node),
+        decimal(system.node.scale_up.bandwidth_bytes_per_s.value, "B/s"),
+    )
+
+
+def _summary(system: SystemSpec) -> dict[str, object]:
+    memory = system.device.memory
+    return {
+        "key": system.key,
+        "name": system.device.name,
+        "vendor": system.device.vendor,
+        "memory_bytes": memory.capacity_bytes.value,
+        "bandwidth_bytes_per_s": memory.bandwidth_bytes_per_s.value,
+        "peak_flop_per_s": {dtype: peak.value for dtype, peak in system.device.peak_flop_per_s.items()},
+        "devices_per_node": system.devices_per_node,
+        "aliases": list(system.device.aliases),
+        "content_hash": system.content_hash,
+    }
+
+
+def _showing(name: str) -> Shown:
+    system = load_system(name)
+    device = system.device
+    head = [
+        ("device", f"{device.name} ({device.vendor} {device.architecture})"),
+        ("also known as", ", ".join(device.aliases) or "-"),
+        ("files", ", ".join(system.files)),
+        ("content hash", system.content_hash),
+    ]
+    content = _summary(system) | {"figures": figure_json(system), "files": list(system.files)}
+    return content, [definition(system.key, head), figure_table(system)]
+
+
+def _checking(path: Path) -> list[str]:
+    found = check_file(path)
+    if found.problems:
+        raise InputError(*found.problems)
+    return [f"will be assumed: {line}" for line in found.assumed]
