@@ -83,27 +83,27 @@ class Library:
             key=cluster.form.key,
             device=self.device(device.form.key),
             node=self.node(node.form.key),
-            cluster=self._form(ClusterForm, cluster.form.key).build(),
+            cluster=self.form(ClusterForm, cluster.form.key).build(),
             content_hash=content_hash([entry.document.data for entry in entries]),
             files=names,
         )
 
     def device(self, key: str) -> DeviceSpec:
         """The device of this key with its memory."""
-        form = self._form(DeviceForm, key)
+        form = self.form(DeviceForm, key)
         return form.build(self.memory(form.memory))
 
     def memory(self, key: str) -> MemorySpec:
         """The memory of this key."""
-        return self._form(MemoryForm, key).build()
+        return self.form(MemoryForm, key).build()
 
     def link(self, key: str) -> LinkSpec:
         """The link of this key."""
-        return self._form(LinkForm, key).build()
+        return self.form(LinkForm, key).build()
 
     def node(self, key: str) -> NodeSpec:
         """The node of this key with its links."""
-        form = self._form(NodeForm, key)
+        form = self.form(NodeForm, key)
         return form.build(self.link(form.scale_up_link), self.link(form.host_link), self.link(form.nic))
 
     def prices(self) -> tuple[PriceQuote, ...]:
@@ -111,13 +111,14 @@ class Library:
         quotes = [
             PriceQuote(price.system, price.market, price.bound, price.as_of, price.price)
             for key in self.keys("price_list")
-            for price in self._form(PriceListForm, key).prices
+            for price in self.form(PriceListForm, key).prices
         ]
         return tuple(
             sorted(quotes, key=lambda quote: (quote.system_key, quote.as_of, quote.market, quote.bound))
         )
 
-    def _form(self, form: type[FormT], key: str) -> FormT:
+    def form(self, form: type[FormT], key: str) -> FormT:
+        """The file of this key as it was written, its figures read."""
         found = self._entry(form, key).form
         assert isinstance(found, form)
         return found
@@ -144,7 +145,7 @@ class Library:
             return name
         aliases = {_folded(key): key for key in keys}
         for key in keys:
-            aliases |= {_folded(alias): key for alias in self._form(ClusterForm, key).aliases}
+            aliases |= {_folded(alias): key for alias in self.form(ClusterForm, key).aliases}
         if _folded(name) not in aliases:
             raise InputError(_unknown("system", name, sorted({*keys, *aliases})))
         return aliases[_folded(name)]
@@ -162,14 +163,6 @@ class Library:
                     )
                 )
             self._files[part, file.stem] = (file, str(file))
-
-
-@dataclass(frozen=True)
-class FileCheck:
-    """What is wrong with a file, and what a forecast that uses it will assume."""
-
-    problems: tuple[Problem, ...]
-    assumed: tuple[str, ...]
 
 
 @lru_cache(maxsize=8)
@@ -217,14 +210,18 @@ def load_prices(directories: tuple[Path, ...] = ()) -> tuple[PriceQuote, ...]:
     return library(directories).prices()
 
 
-def check_file(path: Path) -> FileCheck:
-    """Every problem of a hardware file, its references included, and every figure in it that is assumed."""
-    try:
-        document = read_document(path)
-        form = _checked(_form_type(document), document, path.stem)
-    except InputError as error:
-        return FileCheck(error.problems, ())
-    return FileCheck(tuple(_reference_problems(form, document)), tuple(assumptions_of(form)))
+def check_file(path: Path) -> list[str]:
+    """What a forecast that uses this hardware file will assume, one line a figure.
+
+    Raises:
+        InputError: with every problem of the file; where its form is right, with every reference that is not.
+    """
+    document = read_document(path)
+    form = _checked(_form_type(document), document, path.stem)
+    problems = list(_reference_problems(form, path, document))
+    if problems:
+        raise InputError(*problems)
+    return list(assumptions_of(form))
 
 
 def assumptions_of(form: Form) -> Iterator[str]:
@@ -260,8 +257,8 @@ def _checked(form: type[FormT], document: Document, stem: str) -> FormT:
     return found
 
 
-def _reference_problems(form: Form, document: Document) -> Iterator[Problem]:
-    beside = {file.stem for file in Path(document.file).parent.glob("*.yaml")}
+def _reference_problems(form: Form, path: Path, document: Document) -> Iterator[Problem]:
+    beside = {file.stem for file in path.parent.glob("*.yaml")}
     for field, part in _REFERENCES.items():
         key, known = getattr(form, field, None), library().keys(part)
         if isinstance(key, str) and key not in known and key not in beside:

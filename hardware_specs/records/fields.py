@@ -24,17 +24,16 @@ def quantity_reader(
         if isinstance(raw, Quantity):
             return raw
         problems = list(_form_problems(raw))
-        if problems or not isinstance(raw, dict):
-            raise InputError(*problems)
-        problems += _value_problems(raw["value"], zero=zero, whole=whole)
-        factor = _factor(raw["unit"], dimension, problems)
-        if not problems and at_most is not None and raw["value"] * factor > at_most:
-            problems.append(Problem(f"must be at most {at_most:g}", str(raw["value"]), path="value"))
+        figure = raw if isinstance(raw, dict) else {}
+        if "value" in figure:
+            problems += _value_problems(figure["value"], zero=zero, whole=whole)
+        factor = _factor(figure["unit"], dimension, problems) if "unit" in figure else 1.0
+        if not problems and at_most is not None and figure["value"] * factor > at_most:
+            problems.append(Problem(f"must be at most {at_most:g}", str(figure["value"]), path="value"))
         if problems:
             raise InputError(*problems)
-        return Quantity(
-            raw["value"] * factor, raw["unit"], raw["source"], Kind(raw["kind"]), raw.get("note", "")
-        )
+        value, unit = figure["value"] * factor, str(figure["unit"])
+        return Quantity(value, unit, figure["source"], Kind(figure["kind"]), figure.get("note", ""))
 
     return read
 

@@ -5,7 +5,7 @@ A validator may raise an `InputError` of its own; its problems are taken over, w
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -72,7 +72,7 @@ def sentences(error: ValidationError, model: type[BaseModel], data: object) -> I
         if isinstance(cause, InputError):
             yield from (_below(path, problem) for problem in cause.problems)
         elif detail["type"] == "extra_forbidden":
-            yield _unknown_key(path, _keys_at(model, path[:-1]))
+            yield _unknown_key(path, _keys_at(model, data, path[:-1]))
         else:
             yield _plain_complaint(path, detail, unknown)
 
@@ -88,7 +88,8 @@ def _plain_complaint(
     if kind == "missing":
         misspelt = nearest(str(path[-1]), [str(other[-1]) for other in unknown if other[:-1] == path[:-1]])
         given = f"{misspelt}, which is not a key here" if misspelt else ""
-    requirement = _REQUIREMENTS.get(kind, _own_words(detail)).format(**context)
+    numbers = {name: f"{value:g}" for name, value in context.items() if isinstance(value, float)}
+    requirement = _REQUIREMENTS.get(kind, _own_words(detail)).format(**(context | numbers))
     return Complaint(path, Problem(requirement, given, suggestion=suggestion))
 
 
@@ -139,20 +140,25 @@ def _child(data: object, step: Step) -> tuple[object] | None:
     return None
 
 
-def _keys_at(model: type[BaseModel], path: tuple[Step, ...]) -> set[str]:
-    """The keys that a mapping at this path may have."""
+def _keys_at(model: type[BaseModel], data: object, path: tuple[Step, ...]) -> set[str]:
+    """The keys that the mapping at this path may have."""
     here: set[type[BaseModel]] = {model}
     for step in path:
+        below = _child(data, step)
+        data = below[0] if below else None
         if isinstance(step, str):
-            here = {found for one in here for found in _models_below(one, step)}
+            annotations = [one.model_fields[step].annotation for one in here if step in one.model_fields]
+            here = {found for annotation in annotations for found in _models_in(annotation)}
+        here = {one for one in here if _may_be(one, data)}
     return {name for one in here for name in one.model_fields}
 
 
-def _models_below(model: type[BaseModel], field: str) -> Iterator[type[BaseModel]]:
-    if field in model.model_fields:
-        yield from _models_in(model.model_fields[field].annotation)
-    else:
-        yield model
+def _may_be(model: type[BaseModel], data: object) -> bool:
+    """Whether the data names this member of a union, or names none, in each of its literal fields."""
+    if not isinstance(data, dict):
+        return True
+    literals = {name: field.annotation for name, field in model.model_fields.items() if name in data}
+    return all(data[n] in get_args(kind) for n, kind in literals.items() if get_origin(kind) is Literal)
 
 
 def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
