@@ -1,8 +1,8 @@
 """Emission: the symbolic operator graph of a model's phase, traced from its reference implementation.
 
-The model is built at full width on `meta` with one layer of each kind, exported with symbolic batch, new and past
-tokens, and read back as kernel calls; the block of a layer then repeats as often as the config says. Tests prove that
-layers do repeat. Under a layout the same model is exported as one rank holds it.
+The model is built at full width on `meta` with one layer of each kind, exported with symbolic batch, new and
+past tokens, and read back as kernel calls; the block of a layer then repeats as often as the config says.
+Tests prove that layers do repeat. Under a layout the same model is exported as one rank holds it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ from reference_impl.tracing import KernelCall, kernel_calls, symbol_names
 
 PHASES = ("prefill", "chunked_prefill", "decode", "mtp")
 
-# Example sizes are distinct and above one: equal sizes would be taken for one symbol, zero and one for constants.
+# distinct and above one: equal sizes would be taken for one symbol, zero and one for constants
 EXAMPLE = {"B": 6, "S": 10, "T": 777}
 
 
@@ -35,7 +35,7 @@ class Argument:
 
 
 def emit(config: DeepSeekV3Config, phase: str, *, model: str = "deepseek-v3") -> OperatorGraph:
-    """The graph of a phase: `prefill`, `chunked_prefill`, `decode` or `mtp` (one step of the first MTP module)."""
+    """The graph of a phase of `PHASES`; `mtp` is one step of the first MTP module."""
     blocks = emit_blocks(one_layer_of_each_kind(config), phase)
     repeats = {
         "dense_layer": config.first_k_dense_replace,

@@ -1,8 +1,8 @@
 """Leaf layers of the reference models: one kernel each, and what a graph must know about it.
 
-A layer carries its `component` (what a breakdown books it under) and its `shard` (how tensor or expert parallelism
-splits it); emission reads both here and nowhere else. Layers are plain: parallel runs replace their weights by shards
-and put collectives around them from outside (`deepseek_v3.parallel`).
+A layer carries its `component` (what a breakdown books it under) and its `shard` (how tensor or expert
+parallelism splits it); emission reads both here and nowhere else. Layers are plain: parallel runs replace
+their weights by shards and put collectives around them from outside (`deepseek_v3.parallel`).
 """
 
 import torch
@@ -48,7 +48,7 @@ class RMSNorm(Layer):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """x normalised."""
+        """The input normalised."""
         return kernels.rmsnorm(x, self.weight, self.eps)
 
 
@@ -69,7 +69,7 @@ class Linear(Layer):
         self.parts = parts
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [.., k] to [.., n]."""
+        """The product [.., n]."""
         return kernels.linear(x, self.weight)
 
 
@@ -77,7 +77,7 @@ class Rope(Layer):
     """Rotation of the position part of queries or keys."""
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """x [B, S, heads, P] rotated."""
+        """The input [B, S, heads, P] rotated."""
         return kernels.rope(x, cos, sin)
 
 
@@ -93,7 +93,7 @@ class Add(Layer):
     """Sum of two branches."""
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """x + y."""
+        """The sum."""
         return kernels.add(x, y)
 
 

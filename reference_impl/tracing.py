@@ -1,7 +1,7 @@
 """From an exported program to its kernel calls, with symbolic shapes and what they depend on.
 
-Everything in the program that is not a kernel must be a view or belong to the rotary tables, which are made once a
-step; any other operator would be work that the graph does not see, and is refused.
+Everything in the program that is not a kernel must be a view or belong to the rotary tables, which are made
+once a step; any other operator would be work that the graph does not see, and is refused.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,15 +25,24 @@ DTYPE_NAMES = {
 }
 
 #: operators that move no bytes, by name
-GLUE = frozenset(
-    "flatten getitem mul split split_with_sizes squeeze sym_size unflatten unsqueeze view reshape".split()
-)
+GLUE = {
+    "flatten",
+    "getitem",
+    "mul",  # of sizes
+    "split",
+    "split_with_sizes",
+    "squeeze",
+    "sym_size",
+    "unflatten",
+    "unsqueeze",
+    "view",
+}
 STEP_TABLES = "rotary"
 
 
 @dataclass(frozen=True)
 class KernelCall:
-    """One call of a kernel: who made it, with what, and which calls (by position in the trace) it waits for."""
+    """One call of a kernel: which module made it, with what, after which calls of the trace."""
 
     kernel: Kernel
     path: str

@@ -1,8 +1,8 @@
 """Multi-head latent attention of DeepSeek V3, naive and absorbed, over one latent cache a layer.
 
-Dimensions in names: B sequences, S new tokens, T tokens in the cache with the new ones, D hidden, H heads of this rank,
-C content width of a head (`qk_nope_head_dim`), P position width (`qk_rope_head_dim`), V value width, L latent width
-(`kv_lora_rank`), M = L + P, Q query latent width (`q_lora_rank`).
+Dimensions in names: B sequences, S new tokens, T tokens in the cache with the new ones, D hidden, H heads of
+this rank, C content width of a head (`qk_nope_head_dim`), P position width (`qk_rope_head_dim`), V value
+width, L latent width (`kv_lora_rank`), M = L + P, Q query latent width (`q_lora_rank`).
 
 References: DeepSeek-V2 report (arXiv 2405.04434) section 2.1 and appendix C.
 """
@@ -116,7 +116,7 @@ class MLA(nn.Module):
         return self.naive_attention(q_BSHC, q_BSHP, k_BTHC, k_BTP, v_BTHV, self.scale)
 
     def absorbed(self, q_BSHC: Tensor, q_BSHP: Tensor, cache_BTM: Tensor) -> Tensor:
-        """The same function with kv_b moved to the queries and outputs, so that heads share the latent cache."""
+        """The same function, kv_b moved to queries and outputs, so that heads share the latent cache."""
         w_kv_b, v_dim = self.kv_b_proj.weight, self.kv_widths[1]
         q_BSHL = self.absorb_q(q_BSHC, w_kv_b, v_dim)
         o_BSHL = self.latent_attention(q_BSHL, q_BSHP, cache_BTM, self.scale)

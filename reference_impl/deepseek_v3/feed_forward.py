@@ -1,7 +1,7 @@
 """Feed-forward parts of DeepSeek V3: the gated MLP and DeepSeekMoE.
 
-Dimensions in names: B sequences, S new tokens, N = B x S tokens, D hidden, F intermediate width, E routed experts of
-this rank, K experts a token.
+Dimensions in names: B sequences, S new tokens, N = B x S tokens, D hidden, F intermediate width, E routed
+experts of this rank, K experts a token.
 
 References: DeepSeek-V3 report (arXiv 2412.19437) sections 2.1.2 and 4.2.
 """
@@ -25,7 +25,7 @@ class MLP(nn.Module):
         self.down_proj = Linear(inter, width, component, Shard.ROW)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [.., D] to [.., D]."""
+        """Output [.., D]."""
         return self.down_proj(self.silu_mul(self.gate_up_proj(x)))
 
 
@@ -99,7 +99,7 @@ class MoE(nn.Module):
         self.add_shared = Add("moe")
 
     def forward(self, x_BSD: Tensor) -> Tensor:
-        """x [B, S, D] to [B, S, D]."""
+        """Output [B, S, D]."""
         x_ND = x_BSD.flatten(0, 1)
         y_ND = self.add_shared(self.routed(x_ND), self.shared_experts(x_ND))
         return y_ND.view(x_BSD.shape)

@@ -1,11 +1,11 @@
 """DeepSeek V3, read downwards: model, decoder layer, multi-token prediction.
 
-Dimensions in names: B sequences, S new tokens, T tokens in the cache with the new ones, D hidden, W vocabulary, M width
-of a cached token. The residual stream runs beside the normalised one, because engines fuse each residual add with the
-norm that follows it. A layer therefore takes a normalised input and closes with the norm that the next one (or the
-head) reads, and all layers of a kind are alike. `block` says to which block of the graph a module's operators belong.
-Attention lives in `attention`, experts in `feed_forward`, positions in `rotary`; layouts over several ranks are applied
-from outside by `parallel`.
+Dimensions in names: B sequences, S new tokens, T tokens in the cache with the new ones, D hidden, W
+vocabulary, M width of a cached token. The residual stream runs beside the normalised one, because engines
+fuse each residual add with the norm that follows it. A layer therefore takes a normalised input and closes
+with the norm that the next one (or the head) reads, and all layers of a kind are alike. `block` says to which
+block of the graph a module's operators belong. Attention lives in `attention`, experts in `feed_forward`,
+positions in `rotary`; layouts over several ranks are applied from outside by `parallel`.
 
 References: DeepSeek-V3 report (arXiv 2412.19437).
 """
@@ -50,7 +50,7 @@ class DecoderLayer(nn.Module):
 
 
 class MTP(nn.Module):
-    """Multi-token prediction: one more layer that sees the hidden state of a token and the embedding of the next.
+    """Multi-token prediction: a layer that sees a token's hidden state and the embedding of the next token.
 
     The hidden state is the one after the final norm; embedding and head are the main model's.
     """

@@ -1,7 +1,8 @@
 """YaRN rotary positions of DeepSeek V3: frequencies stretched beyond the length of pre-training.
 
-References: YaRN (arXiv 2309.00071) section 3.2; DeepSeek-V3 report (arXiv 2412.19437) section 4.3. Unlike DeepSeek's own
-code, which stretches only models longer than the original length, a config with `rope_scaling` always stretches.
+References: YaRN (arXiv 2309.00071) section 3.2; DeepSeek-V3 report (arXiv 2412.19437) section 4.3. Unlike
+DeepSeek's own code, which stretches only models longer than the original length, a config with `rope_scaling`
+always stretches.
 """
 
 import math
@@ -15,8 +16,8 @@ from model_graphs.configs import DeepSeekV3Config, RopeScaling
 def inverse_frequencies(config: DeepSeekV3Config) -> Tensor:
     """Radians a token of each pair [P/2], fp32.
 
-    Pairs that turn more than `beta_fast` times over the original length keep their frequency, those that turn less
-    than `beta_slow` times are slowed by `factor`, and a ramp over the pair number joins the two.
+    Pairs that turn more than `beta_fast` times over the original length keep their frequency, those that turn
+    less than `beta_slow` times are slowed by `factor`, and a ramp over the pair number joins the two.
     """
     width, scaling = config.qk_rope_head_dim, config.rope_scaling
     pairs = torch.arange(0, width, 2, dtype=torch.float32, device="cpu")
@@ -44,7 +45,7 @@ def magnitude_scale(factor: float, mscale: float) -> float:
 
 
 def softmax_scale(config: DeepSeekV3Config) -> float:
-    """What scores are multiplied by: the root of the head width, and YaRN's correction of queries and keys."""
+    """What scores are multiplied by: one over the root of the head width, times YaRN's correction."""
     scale, scaling = config.qk_head_dim**-0.5, config.rope_scaling
     if scaling is None or not scaling.mscale_all_dim:
         return scale
@@ -52,7 +53,7 @@ def softmax_scale(config: DeepSeekV3Config) -> float:
 
 
 def rotary_scale(config: DeepSeekV3Config) -> float:
-    """What sines and cosines are multiplied by: the part of the correction that is not in the softmax scale."""
+    """What sines and cosines are multiplied by: the rest of YaRN's correction."""
     scaling = config.rope_scaling
     if scaling is None:
         return 1.0

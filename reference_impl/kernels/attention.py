@@ -1,8 +1,8 @@
 """Kernels of multi-head latent attention, in its naive and its absorbed form, and of its cache.
 
-Dimensions: B sequences, S new tokens, T tokens in the cache once the new ones are in it, H heads, C content width of a
-query or key (`qk_nope_head_dim`), P its position width (`qk_rope_head_dim`), V width of a value, L latent width
-(`kv_lora_rank`). Query i of S sees the first T - S + i + 1 tokens.
+Dimensions: B sequences, S new tokens, T tokens in the cache once the new ones are in it, H heads, C content
+width of a query or key (`qk_nope_head_dim`), P its position width (`qk_rope_head_dim`), V width of a value, L
+latent width (`kv_lora_rank`). Query i of S sees the first T - S + i + 1 tokens.
 """
 
 import torch
@@ -128,7 +128,7 @@ def _mla_attrs(call: Call) -> dict[str, Scalar]:
     attrs=_mla_attrs,
 )
 def mla_attention(q_BSHL: Tensor, q_BSHP: Tensor, cache_BTM: Tensor, scale: float) -> Tensor:
-    """Absorbed attention: every head attends to the one latent cache, and the output stays latent [B, S, H, L]."""
+    """Absorbed attention: every head attends to one latent cache; the output stays latent [B, S, H, L]."""
     latent_BTL, rope_BTP = cache_BTM.split([q_BSHL.shape[3], q_BSHP.shape[3]], -1)
     scores = torch.einsum("bshl,btl->bhst", q_BSHL, latent_BTL)
     scores = (scores + torch.einsum("bshp,btp->bhst", q_BSHP, rope_BTP)) * scale

@@ -1,7 +1,7 @@
 """Kernels by which ranks meet, over `torch.distributed` groups that the caller names (`tp`, `dp`, `ep`).
 
-A graph needs only the name and the width of a group; a run binds the names to real groups with `process_groups`.
-Dimensions: N tokens of this rank, R rows received, D model width, K experts a token.
+A graph needs only the name and the width of a group; a run binds the names to real groups with
+`process_groups`. Dimensions: N tokens of this rank, R rows received, D model width, K experts a token.
 """
 
 from collections.abc import Iterator, Mapping
@@ -106,8 +106,8 @@ def ep_dispatch(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Send each token to the ranks that hold its experts, one row a choice.
 
-    Returns the rows received [R, D], their weights [R, 1], their experts counted from this rank's first [R, 1], and
-    the rows sent to and received from each rank [2, ranks].
+    Returns the rows received [R, D], their weights [R, 1], their experts counted from this rank's first [R,
+    1], and the rows sent to and received from each rank [2, ranks].
     """
     held = n_experts // n_ranks
     flat = indices_NK.flatten()

@@ -1,4 +1,4 @@
-"""Kernels of a transformer that are not attention or experts: look-ups, norms, products, rotations and sums."""
+"""Kernels of a transformer besides attention and experts: look-ups, norms, products, rotations, sums."""
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch code base uses
@@ -37,7 +37,7 @@ def _rmsnorm_fake(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 @kernel("rmsnorm", fake=_rmsnorm_fake, inputs={"weight": Role.WEIGHT})
 def rmsnorm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x over its root mean square along the last axis, in fp32, times the weight."""
+    """The input over its root mean square along the last axis, in fp32, times the weight."""
     return _normalised(x, weight, eps).contiguous()
 
 
@@ -74,7 +74,7 @@ def _linear_attrs(call: Call) -> dict[str, Scalar]:
     "linear", fake=_linear_fake, inputs={"weight_NK": Role.WEIGHT}, flop=_linear_flop, attrs=_linear_attrs
 )
 def linear(x: Tensor, weight_NK: Tensor) -> Tensor:
-    """x [.., k] times the transposed weight [n, k]."""
+    """Product [.., n] of x [.., k] and the transposed weight [n, k]."""
     return F.linear(x, weight_NK)
 
 
@@ -84,10 +84,10 @@ def _rope_fake(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 @kernel("rope", fake=_rope_fake)
 def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x [B, S, heads, P] rotated in neighbouring pairs by cos and sin [B, S, P/2].
+    """The input [B, S, heads, P] rotated in neighbouring pairs by cos and sin [B, S, P/2].
 
-    The output holds the even elements first, then the odd ones: a permutation of the published layout that scores
-    do not see, because queries and keys share it.
+    The output holds the even elements first, then the odd ones: a permutation of the published layout that
+    scores do not see, because queries and keys share it.
     """
     even, odd = x[..., 0::2], x[..., 1::2]
     cos, sin = cos.unsqueeze(2), sin.unsqueeze(2)

@@ -1,6 +1,7 @@
 """Kernels of a mixture of experts: the router and the grouped products.
 
-Dimensions: N tokens, D model width, E experts (those this rank holds), K experts a token, F intermediate width.
+Dimensions: N tokens, D model width, E experts (those this rank holds), K experts a token, F intermediate
+width.
 """
 
 import torch
@@ -50,8 +51,8 @@ def moe_route(
 ) -> tuple[Tensor, Tensor]:
     """Weights (fp32) and expert numbers [N, K]: sigmoid scores, top-k inside the best groups.
 
-    The bias decides who is chosen and never what a choice weighs; a group scores the sum of its best two experts;
-    the weights of a token are normalised, then scaled.
+    The bias decides who is chosen and never what a choice weighs; a group scores the sum of its best two
+    experts; the weights of a token are normalised, then scaled.
     """
     scores_NE = F.linear(x_ND.float(), gate_ED.float()).sigmoid()
     choice_NE = _inside_best_groups(scores_NE + bias_E, n_groups, topk_groups)
@@ -119,10 +120,10 @@ def moe_experts(
 ) -> Tensor:
     """Weighted sum [N, D] of the outputs of those chosen experts that this rank holds.
 
-    The rank holds `first_expert` onwards of `n_experts`; G is 2 F, gate then up. The work counts the weights of all
-    experts held: a step reads those that some token chose, E (1 - (1 - K / n_experts)^N) on average under balanced
-    load, which no closed integer form says. Whoever prices the call finds topk and the expert counts in its
-    attributes.
+    The rank holds `first_expert` onwards of `n_experts`; G is 2 F, gate then up. The work counts the weights
+    of all experts held: a step reads those that some token chose, E (1 - (1 - K / n_experts)^N) on average
+    under balanced load, which no closed integer form says. Whoever prices the call finds topk and the expert
+    counts in its attributes.
     """
     out_ND = torch.zeros_like(x_ND)
     for held in range(w_down_EDF.shape[0]):

@@ -1,9 +1,9 @@
 """Semantic kernels: one custom operator each, with its fake and its work beside it.
 
-A kernel is an ordinary typed function that runs, registered with PyTorch so that a trace shows one node a call.
-Beside it stand a fake, which makes the outputs from shapes alone, and the rules that say what a call costs: FLOP of
-its matrix products (vector work is priced by its traffic) and bytes by role. The rules take integers and
-`Expression` alike. Who runs a kernel where, and how long it takes, is left to others.
+A kernel is an ordinary typed function that runs, registered with PyTorch so that a trace shows one node a
+call. Beside it stand a fake, which makes the outputs from shapes alone, and the rules that say what a call
+costs: FLOP of its matrix products (vector work is priced by its traffic) and bytes by role. The rules take
+integers and `Expression` alike. Who runs a kernel where, and how long it takes, is left to others.
 """
 
 from collections.abc import Callable, Mapping
@@ -46,7 +46,7 @@ class Operand:
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a kernel: its tensors by argument name, its outputs in order, its scalars by argument name."""
+    """One call of a kernel: tensors and scalars by argument name, outputs in order."""
 
     inputs: Mapping[str, Operand]
     outputs: tuple[Operand, ...]
