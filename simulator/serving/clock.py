@@ -1,0 +1,95 @@
+"""The step table as the engine's clock: plain floats on demand, and straight lines in context for decode runs.
+
+The serving loop asks for a step's latency a million times, mostly at the same few batch sizes. Token tables become
+dictionaries filled on first use, and a row of an attention grid becomes a piecewise-linear function of length with
+its next knot, so that a run of decode steps is priced in one go. Nothing here rounds: values are the table's own.
+"""
+
+from bisect import bisect_left
+from math import inf
+
+from simulator.step.table import AttentionGrid, FloatArray, StepTable
+
+
+class Entries(dict[int, float]):
+    """A token table as floats, one entry at a time; beyond its end it goes on along its last two entries."""
+
+    def __init__(self, table_s: FloatArray) -> None:
+        super().__init__()
+        self._table_s = table_s
+
+    def __missing__(self, n: int) -> float:
+        last = len(self._table_s) - 1
+        value = float(self._table_s[min(n, last)])
+        if n > last:
+            value += (n - last) * (value - float(self._table_s[last - 1]))
+        self[n] = value
+        return value
+
+
+class AttentionRow:
+    """Attention seconds at a fixed number of sequences: a piecewise-linear function of mean length."""
+
+    __slots__ = ("_ends", "_inner", "_slopes", "_starts", "_values")
+
+    def __init__(self, grid: AttentionGrid, sequences: int) -> None:
+        axis = grid.sequences
+        i = min(max(int(axis.searchsorted(sequences)) - 1, 0), len(axis) - 2)
+        u = max((sequences - axis[i]) / (axis[i + 1] - axis[i]), 0.0)
+        latency_s = (1 - u) * grid.latency_s[i] + u * grid.latency_s[i + 1]
+        slopes = (latency_s[1:] - latency_s[:-1]) / (grid.length[1:] - grid.length[:-1])
+        knots, values = grid.length.tolist(), latency_s.tolist()
+        self._inner: list[float] = knots[:-1]
+        self._ends: list[float] = [*knots[:-1], inf]
+        self._starts: list[float] = [knots[0], *knots[:-1]]
+        self._values: list[float] = [values[0], *values[:-1]]
+        self._slopes: list[float] = [0.0, *slopes.tolist()]
+
+    def at(self, length: float) -> float:
+        """Seconds at a mean length."""
+        j = bisect_left(self._inner, length)
+        return self._values[j] + self._slopes[j] * (length - self._starts[j])
+
+    def line(self, length: float) -> tuple[float, float, float]:
+        """Seconds at a mean length, seconds per token of length from there on, and the length this holds up to."""
+        j = bisect_left(self._inner, length)
+        slope = self._slopes[j]
+        return self._values[j] + slope * (length - self._starts[j]), slope, self._ends[j]
+
+
+class AttentionRows(dict[int, AttentionRow]):
+    """The rows of an attention grid by number of sequences, made on first use."""
+
+    def __init__(self, grid: AttentionGrid) -> None:
+        super().__init__()
+        self._grid = grid
+
+    def __missing__(self, sequences: int) -> AttentionRow:
+        row = self[sequences] = AttentionRow(self._grid, sequences)
+        return row
+
+
+class StepClock:
+    """A step table in the form the serving loop reads."""
+
+    def __init__(self, table: StepTable) -> None:
+        self.local_s = Entries(table.local_s)
+        self.expert_s = Entries(table.expert_s)
+        self.head_s = Entries(table.head_s)
+        self.decode = AttentionRows(table.decode)
+        self.prefill = AttentionRows(table.prefill)
+        self.prefix_s = float(table.prefix_s)
+        self.host_base_s = float(table.host_base_s)
+        self.host_per_sequence_s = float(table.host_per_sequence_s)
+        self.host_prefill_s = float(table.host_prefill_s)
+        self.n_ranks = table.dp
+
+    def tokens_s(self, rank_tokens: int, all_tokens: int, sampled: int, running: int) -> float:
+        """Seconds of a step but for attention and prefill's host work."""
+        return (
+            self.local_s[rank_tokens]
+            + self.expert_s[all_tokens]
+            + self.head_s[sampled]
+            + self.host_base_s
+            + self.host_per_sequence_s * running
+        )

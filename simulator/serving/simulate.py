@@ -1,0 +1,143 @@
+"""A workload served by replicas of an engine, from the first request to the last token.
+
+The client is here: it sends requests at their times, or keeps a closed loop of clients busy, and gives them to the
+replicas in turn. Times in the result are what the client sees.
+"""
+
+from dataclasses import fields
+from random import Random
+
+import numpy as np
+from simpy import Environment
+
+from hardware_specs.records.errors import InfeasibleError
+from model_graphs.runs.records import FloatArray, RequestTable, ServingRun
+from simulator.serving.clock import StepClock
+from simulator.serving.engine import Counters, Engine
+from simulator.serving.gaps import expand
+from simulator.serving.options import EngineOptions
+from simulator.serving.rank import Ledger
+from simulator.serving.workload import Requests
+from simulator.step.table import StepTable
+
+
+def simulate_serving(
+    table: StepTable, options: EngineOptions, requests: Requests, seed: int = 0
+) -> ServingRun:
+    """Every request of a workload with the times its client saw, the gaps between tokens, and counters.
+
+    `seed` draws the ranks of random routing; nothing else here is random.
+
+    Raises:
+        InfeasibleError: a request can never be served within the engine's limits.
+    """
+    check_servable(options, requests)
+    run = _Run(table, options, requests, seed)
+    run.env.run()
+    return run.result()
+
+
+def check_servable(options: EngineOptions, requests: Requests) -> None:
+    """Refuse a workload with a request that the engine could never serve.
+
+    Raises:
+        InfeasibleError: it exceeds the KV cache, or the step where prompts are not cut.
+    """
+    longest = int((requests.input_tokens + requests.output_tokens).max())
+    if longest > options.kv_capacity_tokens:
+        raise InfeasibleError(
+            f"a request of {longest:,} tokens does not fit the KV cache of a rank; it holds "
+            f"{options.kv_capacity_tokens:,} tokens"
+        )
+    longest = int(requests.input_tokens.max())
+    if options.policy.whole_prompts and longest > options.step_tokens:
+        raise InfeasibleError(
+            f"a prompt of {longest:,} tokens does not fit a step of {options.step_tokens:,} tokens; "
+            f"{type(options.policy).__name__} never cuts a prompt"
+        )
+
+
+class _Run:
+    """The client, the replicas behind it, and the record of what happened."""
+
+    def __init__(self, table: StepTable, options: EngineOptions, requests: Requests, seed: int) -> None:
+        self.env = Environment()
+        self._options = options
+        self._requests = requests
+        sent_s = None if requests.arrival_s is None else requests.arrival_s.tolist()
+        self._output: list[int] = requests.output_tokens.tolist()
+        self._ledger = Ledger(requests.input_tokens.tolist(), self._output, sent_s)
+        clock, rng = StepClock(table), Random(seed)  # noqa: S311 - a simulation's draw, not a secret
+        self._engines = [
+            Engine(self.env, clock, options, self._ledger, self._answered, rng)
+            for _ in range(options.replicas)
+        ]
+        self._n_sent = 0
+        for at_s in sent_s or [0.0] * min(requests.concurrency or 0, len(requests)):
+            self._send(at_s)
+
+    def _send(self, at_s: float) -> None:
+        """Send the next request to the replica whose turn it is."""
+        request = self._n_sent
+        self._n_sent += 1
+        self._ledger.sent_s[request] = at_s
+        self._engines[request % len(self._engines)].submit(request, at_s)
+
+    def _answered(self, request: int, finish_s: float) -> None:
+        """Let the client of a closed loop send its next request once it has seen the last token of this one."""
+        if self._requests.concurrency is not None and self._n_sent < len(self._output):
+            self._send(finish_s + self._delay_s(request))
+
+    def _delay_s(self, request: int) -> float:
+        """How long the tokens of a request are on their way to the client."""
+        delay_s = self._options.first_token_s
+        if self._options.stream_interval_steps and self._output[request] > 1:
+            decode_s = self._ledger.finish_s[request] - self._ledger.first_token_s[request]
+            delay_s += self._options.stream_interval_steps * decode_s / (self._output[request] - 1)
+        return delay_s
+
+    def result(self) -> ServingRun:
+        """The run as the client saw it, requests in order of arrival."""
+        ledger, requests = self._ledger, self._requests
+        sent_s, first_token_s, finish_s, admitted_s = (
+            np.array(column)
+            for column in (ledger.sent_s, ledger.first_token_s, ledger.finish_s, ledger.admitted_s)
+        )
+        delay_s = self._delays_s(first_token_s, finish_s)
+        order = np.argsort(sent_s, kind="stable")
+        table = RequestTable(
+            arrival_s=sent_s[order],
+            first_token_s=(first_token_s + delay_s)[order],
+            finish_s=(finish_s + delay_s)[order],
+            input_tokens=requests.input_tokens[order],
+            output_tokens=requests.output_tokens[order],
+            queue_s=(admitted_s - sent_s)[order],
+        )
+        itl_s, itl_weight = expand([segment for engine in self._engines for segment in engine.segments])
+        counters = _combined([engine.counters for engine in self._engines])
+        return ServingRun(
+            requests=table,
+            makespan_s=float(table.finish_s.max() - table.arrival_s[0]),
+            n_steps=int(counters["steps"]),
+            counters=counters,
+            itl_s=itl_s,
+            itl_weight=itl_weight,
+        )
+
+    def _delays_s(self, first_token_s: FloatArray, finish_s: FloatArray) -> FloatArray:
+        gaps = np.maximum(self._requests.output_tokens - 1, 1)
+        tpot_s = (finish_s - first_token_s) / gaps
+        return np.asarray(self._options.first_token_s + self._options.stream_interval_steps * tpot_s)
+
+
+def _combined(parts: list[Counters]) -> dict[str, float]:
+    """Sums over replicas, the peak of the cache as the largest, and the mean decode batch of an engine."""
+    totals: dict[str, float] = {
+        entry.name: sum(getattr(part, entry.name) for part in parts) for entry in fields(Counters)
+    }
+    totals["kv_peak_tokens"] = max(part.kv_peak_tokens for part in parts)
+    totals["mean_decode_batch"] = (
+        totals["sequence_steps"] / totals["decode_steps"] if totals["decode_steps"] else 0.0
+    )
+    totals["computed_tokens"] = totals["prefill_tokens"] + totals["sequence_steps"]
+    return totals
