@@ -5,10 +5,10 @@ With `start` the moment the segment may start, operator k of it ends at
 
     max(start, floor_k) + elapsed_k,    floor_k = max over j <= k of (launched_j - elapsed_before_j)
 
-which holds for any launch times; with nothing to launch, `floor_k` is zero.
+which holds for any launch times; with nothing to launch, the floors are at most zero.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,15 +28,14 @@ class Segment:
     link: str
 
 
-def cut(program: StepProgram) -> Mapping[Stream, tuple[Segment, ...]]:
+def cut(program: StepProgram) -> tuple[tuple[Segment, ...], ...]:
     """The segments of each stream that has any, in order."""
     waits = _waits(program.operators)
     awaited = {dep for deps in waits for dep in deps}
-    return {
-        stream: _segments(indices, program.operators, waits, awaited)
-        for stream in Stream
-        if (indices := [i for i, op in enumerate(program.operators) if op.stream is stream])
-    }
+    streams: dict[Stream, list[int]] = {}
+    for i, op in enumerate(program.operators):
+        streams.setdefault(op.stream, []).append(i)
+    return tuple(_segments(each, program.operators, waits, awaited) for each in streams.values())
 
 
 def _waits(operators: Sequence[TimedOperator]) -> list[tuple[int, ...]]:
@@ -84,18 +83,28 @@ def _segments(
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentTiming:
-    """The operators of a segment in time, by operator and rank, relative to a start that is not yet known."""
+class Timetable:
+    """Every operator in time, by operator and rank, relative to a start of its segment yet to be known."""
 
-    elapsed_s: FloatArray  # from the first start to each end, with no launch in between
+    elapsed_s: FloatArray  # from the first operator's start to each end, with no launch in between
     elapsed_before_s: FloatArray  # the same to each start
-    floor_s: FloatArray  # the earliest segment start that the launches so far allow
+    floor_s: FloatArray  # the earliest start of the segment that the launches so far allow
 
     @classmethod
-    def of(cls, segment: Segment, durations_s: FloatArray, launched_s: FloatArray) -> "SegmentTiming":
-        """The timing of a segment of a program with these durations by operator and rank, and launches."""
-        rows = list(segment.operators)
-        elapsed_s = np.add.accumulate(durations_s[rows], axis=0)
-        before_s = np.vstack([np.zeros((1, elapsed_s.shape[1])), elapsed_s[:-1]])
-        floor_s = np.maximum.accumulate(launched_s[rows, np.newaxis] - before_s, axis=0)
-        return cls(elapsed_s, before_s, np.maximum(floor_s, 0.0))
+    def of(cls, segments: Iterable[Segment], durations_s: FloatArray, launched_s: FloatArray) -> "Timetable":
+        """The timetable of these segments: all their second operators at once, then all third ones, ..."""
+        elapsed_s, before_s = durations_s.copy(), np.zeros_like(durations_s)
+        floor_s = np.broadcast_to(launched_s[:, np.newaxis], durations_s.shape).copy()
+        chains, place = [each.operators for each in segments], 1
+        while chains := [chain for chain in chains if len(chain) > place]:
+            rows, previous = [chain[place] for chain in chains], [chain[place - 1] for chain in chains]
+            before_s[rows] = elapsed_s[previous]
+            elapsed_s[rows] += before_s[rows]
+            floor_s[rows] = np.maximum(floor_s[previous], floor_s[rows] - before_s[rows])
+            place += 1
+        return cls(elapsed_s, before_s, floor_s)
+
+    def started(self, segment_start_s: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Start and end of every operator, given the start of its segment, both by operator and rank."""
+        begin_s = np.maximum(segment_start_s, self.floor_s)
+        return begin_s + self.elapsed_before_s, begin_s + self.elapsed_s

@@ -13,7 +13,7 @@ import simpy
 
 from model_graphs.runs.records import Span, StepRun
 from simulator.engine.links import SharedLink
-from simulator.engine.segments import Segment, SegmentTiming, cut
+from simulator.engine.segments import Segment, Timetable, cut
 from simulator.step.program import FloatArray, StepProgram
 
 
@@ -73,12 +73,13 @@ class _Meeting:
 class _Lane:
     """A segment on every simulated rank: its timing going in, its start and end coming out."""
 
-    def __init__(self, env: simpy.Environment, segment: Segment, timing: SegmentTiming) -> None:
-        n_ranks = timing.elapsed_s.shape[1]
+    def __init__(
+        self, env: simpy.Environment, segment: Segment, floor_s: Sequence[float], elapsed_s: Sequence[float]
+    ) -> None:
+        n_ranks = len(floor_s)
         self.segment = segment
-        self.timing = timing
-        self.floor_s: list[float] = timing.floor_s[-1].tolist()
-        self.elapsed_s: list[float] = timing.elapsed_s[-1].tolist()
+        self.floor_s = floor_s
+        self.elapsed_s = elapsed_s
         self.start_s = [0.0] * n_ranks
         self.end_s = [0.0] * n_ranks
         self.done = [env.event() for _ in range(n_ranks)] if segment.awaited else []
@@ -90,17 +91,19 @@ class _Simulation:
 
     def __init__(self, program: StepProgram, ranks: Sequence[int]) -> None:
         self._env = simpy.Environment()
-        self._program = program
         self._ranks = ranks
-        durations_s = program.durations_s[:, ranks]
-        self._streams = [
-            [
-                _Lane(self._env, each, SegmentTiming.of(each, durations_s, program.launched_s))
-                for each in segments
-            ]
-            for segments in cut(program).values()
-        ]
-        self._done = {lane.segment.operators[-1]: lane.done for lanes in self._streams for lane in lanes}
+        streams = cut(program)
+        segments = [segment for segments in streams for segment in segments]
+        self._table = Timetable.of(segments, program.durations_s[:, ranks], program.launched_s)
+        floor_s, elapsed_s = self._table.floor_s.tolist(), self._table.elapsed_s.tolist()
+
+        def lane(segment: Segment) -> _Lane:
+            last = segment.operators[-1]
+            return _Lane(self._env, segment, floor_s[last], elapsed_s[last])
+
+        self._streams = [[lane(segment) for segment in segments] for segments in streams]
+        self._lanes = [lane for lanes in self._streams for lane in lanes]
+        self._done = {lane.segment.operators[-1]: lane.done for lane in self._lanes}
         self._ranks_per_link = {link.name: link.ranks_per_link for link in program.links}
         self._links: dict[tuple[str, int], SharedLink] = {}
 
@@ -139,14 +142,13 @@ class _Simulation:
         return self._links[key]
 
     def _times(self) -> tuple[FloatArray, FloatArray]:
-        start_s = np.zeros((len(self._program.operators), len(self._ranks)))
-        end_s = start_s.copy()
-        for lane in (lane for lanes in self._streams for lane in lanes):
-            rows, timing = list(lane.segment.operators), lane.timing
-            begin_s = np.maximum(lane.start_s, timing.floor_s)
-            start_s[rows] = begin_s + timing.elapsed_before_s
-            end_s[rows] = begin_s + timing.elapsed_s
-            end_s[rows[-1]] = lane.end_s  # the same number, except for a flow, which others slowed down
+        segment_start_s = np.empty_like(self._table.floor_s)
+        for lane in self._lanes:
+            segment_start_s[list(lane.segment.operators)] = lane.start_s
+        start_s, end_s = self._table.started(segment_start_s)
+        for lane in self._lanes:
+            if lane.segment.link:  # a flow ends when the others on its link let it
+                end_s[lane.segment.operators[0]] = lane.end_s
         return start_s, end_s
 
 

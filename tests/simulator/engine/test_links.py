@@ -42,7 +42,7 @@ def test_a_latecomer_shares_only_what_is_left():
 
 
 def test_three_overlapping_flows_by_hand():
-    # 0..1 A alone (1 of 3 done); 1..3 A and B (2, 1 of 2); 3..6 all three (A and B end, C 1 of 2); then C to 7
+    # 0..1 A alone (1 of 3); 1..3 A and B (A 2, B 1 of 2); 3..6 all three (A, B end; C 1 of 2); then C to 7
     assert ends([(0.0, 3.0), (1.0, 2.0), (3.0, 2.0)]) == pytest.approx([6.0, 6.0, 7.0], rel=1e-15)
 
 
