@@ -1,4 +1,4 @@
-"""Operators that only move bytes: norms, rotary embedding, activations, additions, quantisation, cache writes."""
+"""Operators that only move bytes: norms, rotary embedding, activations, quantisation, cache writes."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ KINDS = (
 
 @dataclass(frozen=True)
 class BandwidthConstants:
-    """A kernel launch inside a CUDA graph and the share of the memory bandwidth that a simple kernel reaches."""
+    """A launch inside a CUDA graph and the share of the bandwidth that a simple kernel reaches."""
 
     launch_s: float = constant(1.0, 0.5, "us")
     bandwidth_efficiency: float = constant(0.75, 0.1)

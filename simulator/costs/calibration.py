@@ -1,8 +1,8 @@
-"""Fitted constants as they are shipped: one YAML file a device, one entry a kernel family, dtype and kernel library.
+"""Fitted constants as they are shipped: a YAML file a device, an entry a family, dtype and kernel library.
 
-An entry says its source and kind once for all of its constants, the number of points and sites behind it, the errors
-found and the half-width of its 90% interval. `find` picks the entry for a call, or the nearest one with a weaker
-grade and a wider interval; it never invents constants.
+An entry says its source and kind once for all of its constants, the number of points and sites behind it,
+the errors found and the half-width of its 90% interval. `find` picks the entry for a call, or the nearest
+one with a weaker grade and a wider interval; it never invents constants.
 """
 
 from collections.abc import Iterable

@@ -1,19 +1,22 @@
 """Collectives on a scale-up fabric: custom all-reduce, NCCL rings, and the expert exchanges of DeepEP.
 
-Custom all-reduce has a one-shot form (everybody reads everybody) and a two-shot form (reduce-scatter, all-gather);
-NCCL has a low-latency and a bandwidth protocol. Both pairs meet in a smooth minimum. Sizes are those of nccl-tests:
-`size_bytes` is the whole vector of an all-reduce, and of an all-gather, reduce-scatter or all-to-all the bytes of
-all ranks' shards together. `message_bytes`, what one rank contributes, is turned into it by `size_of_message`.
+Custom all-reduce has a one-shot form (everybody reads everybody) and a two-shot form (reduce-scatter, all-
+gather); NCCL has a low-latency and a bandwidth protocol. Both pairs meet in a smooth minimum. Sizes are
+those of nccl-tests: `size_bytes` is the whole vector of an all-reduce, and of an all-gather, reduce-scatter
+or all-to-all the bytes of all ranks' shards together. `message_bytes`, what one rank contributes, is turned
+into it by `size_of_message`.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from hardware_specs.records.errors import InputError, Problem, nearest
 from simulator.costs.estimates import FloatArray
 from simulator.costs.numerics import Priced, constant, largest_term, smooth_min
+
+#: one number for all calls, or one a call
+Real = float | FloatArray
 
 RING_OPS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
 EXCHANGE_OPS = ("ep_dispatch", "ep_combine")
@@ -67,12 +70,12 @@ class BulkExchangeConstants:
 _SM_RATE_BYTES_PER_S = 100e9
 
 
-def size_of_message(op: str, n_ranks: ArrayLike, message_bytes: FloatArray) -> FloatArray:
+def size_of_message(op: str, n_ranks: Real, message_bytes: FloatArray) -> FloatArray:
     """The nccl-tests size of a call to which every rank contributes `message_bytes`."""
     return np.asarray(message_bytes * n_ranks if op == "all_gather" else message_bytes, np.float64)
 
 
-def wire_factor(op: str, n_ranks: ArrayLike) -> FloatArray:
+def wire_factor(op: str, n_ranks: Real) -> FloatArray:
     """Bytes a rank sends over its link, as a multiple of the size.
 
     Raises:
@@ -86,7 +89,7 @@ def wire_factor(op: str, n_ranks: ArrayLike) -> FloatArray:
 
 
 def custom_all_reduce_latency(
-    n_ranks: ArrayLike, size_bytes: FloatArray, link_bytes_per_s: float, c: CustomAllReduceConstants
+    n_ranks: Real, size_bytes: FloatArray, link_bytes_per_s: float, c: CustomAllReduceConstants
 ) -> Priced:
     """Latency of an all-reduce kernel over peer memory, inside one node."""
     fixed_s = c.launch_s + c.rank_s * (n_ranks - 2)
@@ -97,7 +100,7 @@ def custom_all_reduce_latency(
 
 
 def nccl_latency(
-    op: str, n_ranks: ArrayLike, size_bytes: FloatArray, link_bytes_per_s: float, c: NcclConstants
+    op: str, n_ranks: Real, size_bytes: FloatArray, link_bytes_per_s: float, c: NcclConstants
 ) -> Priced:
     """Latency of one NCCL call inside one fabric."""
     fixed_s = c.launch_s + c.rank_s * (n_ranks - 2)
@@ -118,7 +121,7 @@ def exchange_latency(
 def bulk_exchange_latency(
     tokens: FloatArray,
     wire_bytes: FloatArray,
-    n_sm: ArrayLike,
+    n_sm: Real,
     link_bytes_per_s: float,
     c: BulkExchangeConstants,
 ) -> Priced:
@@ -127,12 +130,10 @@ def bulk_exchange_latency(
     return _with_bound(c.launch_s + wire_bytes / rate + c.token_s * tokens, wire_bytes / rate)
 
 
-def bulk_wire_bytes(
-    tokens: FloatArray, hidden: ArrayLike, topk: ArrayLike, n_targets: ArrayLike
-) -> FloatArray:
-    """Expected bytes that leave a rank when a token goes once to each of `n_targets` that hold a chosen expert."""
+def bulk_wire_bytes(tokens: FloatArray, hidden: Real, topk: Real, n_targets: Real) -> FloatArray:
+    """Expected bytes that leave a rank when a token goes once to each target with a chosen expert."""
     reached = n_targets * (1 - (1 - 1 / n_targets) ** topk)
-    return 2 * hidden * tokens * reached * (1 - 1 / n_targets)
+    return np.asarray(2 * hidden * tokens * reached * (1 - 1 / n_targets), np.float64)
 
 
 def _with_bound(latency_s: FloatArray, wire_s: FloatArray) -> Priced:

@@ -1,8 +1,8 @@
 """Decode attention: split-KV kernels over multi-head, grouped-query and latent (MLA) caches.
 
-Each sequence and KV head is one thread block, or several when the cache is split; a split adds a combine. In MLA all
-query heads share one latent row of 576 elements a token, of which 512 are also the values. Not modelled: paging
-granularity, prefix sharing (cascade), kernels that leave packing at very large groups.
+Each sequence and KV head is one thread block, or several when the cache is split; a split adds a combine.
+In MLA all query heads share one latent row of 576 elements a token, of which 512 are also the values. Not
+modelled: paging granularity, prefix sharing (cascade), kernels that leave packing at very large groups.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
-"""How many rows, active experts and row tiles the busiest expert-parallel rank has, for balanced and skewed routing.
+"""Rows, active experts and row tiles of the busiest expert-parallel rank, for balanced and skewed routing.
 
-Skewed routing follows a power law over experts (the distributions of the kernel tables: `power_law_1.01` and
-`power_law_1.2`), drawn with a fixed seed and averaged. The counts are tabulated on a grid of eight token counts an
-octave, and read between its points on a logarithmic scale.
+Skewed routing follows a power law over experts (the distributions of the kernel tables: `power_law_1.01`
+and `power_law_1.2`), drawn with a fixed seed and averaged. The counts are tabulated on a grid of eight
+token counts an octave, and read between its points on a logarithmic scale.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class ExpertLoad:
 
 
 def expert_load(tokens: FloatArray, n_experts: int, topk: int, moe_ep: int, distribution: str) -> ExpertLoad:
-    """Load when `tokens` (of all ranks together) each choose `topk` of `n_experts` spread over `moe_ep` ranks.
+    """Load when each of `tokens` (of all ranks) chooses `topk` of `n_experts` spread over `moe_ep` ranks.
 
     Raises:
         InputError: the distribution is neither `balanced` nor `power_law_ALPHA`.
@@ -87,7 +87,7 @@ def _busiest_rank(tokens: int, n_experts: int, topk: int, moe_ep: int, alpha: fl
 def _routed_counts(
     rng: np.random.Generator, tokens: int, n_experts: int, topk: int, alpha: float
 ) -> FloatArray:
-    """Rows of each expert: a power-law share of `tokens * topk`, none above `tokens`, summing to the total."""
+    """Rows of each expert: power-law shares of `tokens * topk`, none above `tokens`."""
     total = tokens * topk
     low, high = (1.0, max(1.0001, 0.8 * tokens)) if total > n_experts else (0.01, 2.0)
     weights = _power_law(rng.random(n_experts), alpha, low, high)

@@ -1,14 +1,14 @@
-"""GEMM and batched GEMM: the best of twelve tiles and five split-K factors, each bound by its slowest resource.
+"""GEMM and batched GEMM: the best of twelve tiles and five split-K factors, each with its slowest resource.
 
-A thread block computes a tile of the output. Tensor time, operand delivery to the SM and DRAM traffic overlap; a
-split of K adds a reduction. The operand rate is tied to the tensor rate (operand elements per FLOP), which carries
-over between generations better than a rate tied to the clock. Not modelled: alignment, layouts, fused epilogues.
+A thread block computes a tile of the output. Tensor time, operand delivery to the SM and DRAM traffic
+overlap; a split of K adds a reduction. The operand rate is tied to the tensor rate (operand elements per
+FLOP), which carries over between generations better than a rate tied to the clock. Not modelled: alignment,
+layouts, fused epilogues.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from simulator.costs.estimates import FloatArray
 from simulator.costs.figures import DeviceFigures
@@ -23,8 +23,10 @@ from simulator.costs.numerics import (
 )
 
 _TILES = np.array(
-    [(16, 64), (16, 128), (32, 64), (32, 128), (64, 32), (64, 64)]
-    + [(64, 128), (128, 64), (64, 256), (128, 128), (128, 256), (256, 128)],
+    [
+        *[(16, 64), (16, 128), (32, 64), (32, 128), (64, 32), (64, 64)],
+        *[(64, 128), (128, 64), (64, 256), (128, 128), (128, 256), (256, 128)],
+    ],
     np.float64,
 )
 _SPLITS = np.array([1, 2, 4, 8, 16], np.float64)
@@ -62,7 +64,7 @@ class GemmConstants:
 
 @dataclass(frozen=True)
 class GemmShape:
-    """`batch` products of [m, k] by [n, k]. `weight_copies` are the buffers a benchmark cycles through when warm."""
+    """`batch` products of [m, k] by [n, k]; a warm benchmark cycles through `weight_copies` buffers."""
 
     m: FloatArray
     n: FloatArray

@@ -13,10 +13,10 @@ BACKENDS = ("vllm", "sglang", "trtllm")
 
 @dataclass(frozen=True)
 class KernelChoice:
-    """Kernel libraries in order of preference; with `best_of`, all that are calibrated compete."""
+    """Kernel libraries in order of preference; those of `best_of` compete where they are calibrated."""
 
     kernels: tuple[str, ...]
-    best_of: bool = False
+    best_of: tuple[str, ...] = ()
 
 
 _ANY_MOE = ("cutlass", "deepgemm", "triton", "flashinfer", "min_latency")
@@ -25,8 +25,8 @@ _ANY_MOE = ("cutlass", "deepgemm", "triton", "flashinfer", "min_latency")
 _MOE = {
     ("trtllm", "hopper"): {"fp8_block": KernelChoice(("cutlass",)), "bf16": KernelChoice(("cutlass",))},
     ("trtllm", "blackwell"): {
-        "fp8_block": KernelChoice(("deepgemm", "flashinfer"), best_of=True),
-        "nvfp4": KernelChoice(("cutlass", "flashinfer"), best_of=True),
+        "fp8_block": KernelChoice(("deepgemm",), best_of=("deepgemm", "flashinfer")),
+        "nvfp4": KernelChoice(("cutlass",), best_of=("cutlass", "flashinfer")),
         "bf16": KernelChoice(("cutlass",)),
     },
     ("sglang", "hopper"): {"fp8_block": KernelChoice(("triton",)), "bf16": KernelChoice(("triton",))},
@@ -75,6 +75,11 @@ def moe_kernels(backend: str, dtype: str, architecture: str) -> KernelChoice:
     """The routed-expert kernels of an engine; on a device of another generation, any that is calibrated."""
     choice = _MOE.get((backend, architecture), {}).get(dtype)
     return KernelChoice(choice.kernels + _ANY_MOE, choice.best_of) if choice else KernelChoice(_ANY_MOE)
+
+
+def mla_compute_dtype(kv_dtype: str, architecture: str) -> str:
+    """Blackwell's MLA kernels multiply an fp8 cache in fp8; Hopper's expand it to 16 bits first."""
+    return "fp8" if kv_dtype == "fp8" and architecture == "blackwell" else "bf16"
 
 
 def attention_kernels(backend: str) -> KernelChoice:

@@ -1,9 +1,10 @@
 """Grouped GEMM of routed experts: gate-up and down projections of the busiest rank, with their row traffic.
 
-Every kernel library picks one tile height (16, 64 or 128 rows) for the whole group; an active expert reads its
-weights once. Around the two grouped GEMMs are the routing kernels (a fixed time, a time an expert) and the traffic of
-permuting, activating and reducing rows. Some libraries touch all `tokens * topk` rows on every rank: that is
-`all_rows_traffic`. Not modelled: the communication (see `collectives`) and the router GEMM.
+Every kernel library picks one tile height (16, 64 or 128 rows) for the whole group; an active expert reads
+its weights once. Around the two grouped GEMMs are the routing kernels (a fixed time, a time an expert) and
+the traffic of permuting, activating and reducing rows. Some libraries touch all `tokens * topk` rows on
+every rank: that is `all_rows_traffic`. Not modelled: the communication (see `collectives`) and the router
+GEMM.
 """
 
 from dataclasses import dataclass
@@ -47,13 +48,13 @@ class MoeConstants:
 class MoeShape:
     """Experts of `inter` columns on this rank, fed by `tokens` tokens of all ranks."""
 
+    load: ExpertLoad
+    element_bytes: float
     tokens: FloatArray
     hidden: FloatArray
     inter: FloatArray
     topk: FloatArray
     local_experts: FloatArray
-    load: ExpertLoad
-    element_bytes: float
 
     def __len__(self) -> int:
         return len(self.tokens)

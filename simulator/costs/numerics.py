@@ -1,8 +1,8 @@
 """Small numerical pieces that several kernel models share, and the declaration of a fitted constant.
 
-A family's constants are a frozen dataclass; each field is declared with `constant`, which keeps the unit and the
-prior (median and log standard deviation) beside the name, so the fitter, the YAML reader and the formula share one
-description.
+A family's constants are a frozen dataclass; each field is declared with `constant`, which keeps the unit
+and the prior (median and log standard deviation) beside the name, so the fitter, the YAML reader and the
+formula share one description.
 """
 
 from dataclasses import dataclass, field, fields
@@ -42,7 +42,7 @@ class ConstantSpec:
 
 
 def constant(median: float, log_sd: float, unit: str = "1") -> float:
-    """A dataclass field for a positive constant with a log-normal prior; `median` is in `unit`, the value in SI."""
+    """A dataclass field for a positive constant with a log-normal prior; `median` is in `unit`."""
     si = median * UNITS[unit][1]
     return field(default=si, metadata={"unit": unit, "median": si, "log_sd": log_sd})
 

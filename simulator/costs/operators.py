@@ -1,7 +1,8 @@
 """From an operator of a graph to the kernel family that prices it: shapes become the family's dimensions.
 
-A graph is symbolic; `bindings` gives its symbols numbers or arrays that broadcast (`B` sequences, `S` new tokens and
-`T` past tokens a sequence). Operators without a compute kernel of their own are priced by the bytes they move.
+A graph is symbolic; `bindings` gives its symbols numbers or arrays that broadcast (`B` sequences, `S` new
+tokens and `T` past tokens a sequence). Operators without a compute kernel of their own are priced by the
+bytes they move.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +15,10 @@ from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.evidence import worst
 from model_graphs.graph import Operator, Role, Tensor
 from simulator.costs.bandwidth import KINDS
+from simulator.costs.collectives import EXCHANGE_OPS
+from simulator.costs.communication import V3_ROUTED_ROW
 from simulator.costs.estimates import FloatArray, KernelEstimate
+from simulator.costs.figures import element_bytes
 from simulator.costs.library import KernelLibrary
 from simulator.costs.prefill import MLA_QUERY_DIM, MLA_VALUE_DIM
 
@@ -108,35 +112,37 @@ def _past(operator: Operator, bindings: Bindings) -> Any:
 
 
 def _mla_attention(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
-    """The absorbed form. Several new tokens of a sequence are more query rows over one latent cache."""
+    """The absorbed form: the decode kernel, or the prefill kernel for several new tokens a sequence."""
     heads = _dims(_first(operator, Role.ACTIVATION), bindings)[-2]
-    new = np.asarray(bindings.get("S", 1), np.float64)
-    context = _past(operator, bindings) + (new + 1) / 2
-    kv_dtype = _first(operator, Role.CACHE).dtype
-    return library.mla_decode(bindings["B"], context, heads * new, kv_dtype)
+    new, past = np.asarray(bindings.get("S", 1), np.float64), _past(operator, bindings)
+    if np.any(new > 1):
+        return library.mla_prefill(bindings["B"], new, heads, operator.compute_dtype, past, absorbed=True)
+    return library.mla_decode(bindings["B"], past + new, heads, _first(operator, Role.CACHE).dtype)
 
 
 def _attention(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
-    query, key, value = (_dims(tensor, bindings) for tensor in operator.inputs[:3])
+    """Queries come first and values last; `qk_dim` joins the content and position parts of the keys."""
+    heads, width = (int(dim) for dim in _dims(operator.inputs[0], bindings)[-2:])
+    value_dim = int(_dims(operator.inputs[-1], bindings)[-1])
+    query_dim = int(operator.attrs.get("qk_dim", width))
     batch, new, past = bindings["B"], bindings.get("S", 1), _past(operator, bindings)
-    if (query[-1], value[-1]) == (MLA_QUERY_DIM, MLA_VALUE_DIM):
-        return library.mla_prefill(batch, new, query[-2], operator.compute_dtype, past)
-    window = int(operator.attrs.get("window", 0))
-    kv_dtype = operator.inputs[1].dtype
-    if np.all(np.asarray(new) == 1) and np.any(np.asarray(past) > 0):
-        dims = (int(query[-2]), int(key[-2]), int(query[-1]))
-        return library.attention_decode(batch, np.asarray(past) + 1, *dims, window, kv_dtype)
     dtype = operator.compute_dtype
-    return library.attention_prefill(batch, new, query[-2], key[-2], query[-1], window, dtype, kv_dtype, past)
+    if (query_dim, value_dim) == (MLA_QUERY_DIM, MLA_VALUE_DIM):
+        return library.mla_prefill(batch, new, heads, dtype, past)
+    window, kv = int(operator.attrs.get("window", 0)), operator.inputs[-1]
+    kv_heads = int(_dims(kv, bindings)[-2])
+    if np.all(np.asarray(new) == 1) and np.any(np.asarray(past) > 0):
+        return library.attention_decode(
+            batch, np.asarray(past) + 1, heads, kv_heads, query_dim, window, kv.dtype
+        )
+    return library.attention_prefill(batch, new, heads, kv_heads, query_dim, window, dtype, kv.dtype, past)
 
 
 def _moe_experts(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
-    """Routed experts of one rank. `tokens_of_all_ranks` in the bindings counts tokens over data-parallel ranks."""
-    *leading, hidden = _dims(_first(operator, Role.ACTIVATION), bindings)
-    tokens = bindings.get("tokens_of_all_ranks", _rows(leading))
+    """Routed experts of the busiest rank."""
     return library.moe(
-        tokens,
-        int(hidden),
+        _tokens_of_all_ranks(operator, bindings),
+        int(_dims(_first(operator, Role.ACTIVATION), bindings)[-1]),
         _attribute(operator, "inter"),
         _attribute(operator, "topk"),
         _attribute(operator, "n_experts"),
@@ -145,6 +151,16 @@ def _moe_experts(library: KernelLibrary, operator: Operator, bindings: Bindings)
         operator.compute_dtype,
         str(operator.attrs.get("distribution", "power_law_1.01")),
     )
+
+
+def _tokens_of_all_ranks(operator: Operator, bindings: Bindings) -> Any:
+    """Tokens before dispatch: bound by name, or from the rows at hand (after a dispatch one rank's share)."""
+    rows = _first(operator, Role.ACTIVATION).shape[:-1]
+    received = any("R" in dim.symbols for dim in rows)
+    if not received and "tokens_of_all_ranks" in bindings:
+        return bindings["tokens_of_all_ranks"]
+    ranks = int(operator.attrs.get("moe_ep", 1)) if received else 1
+    return _rows([dim.evaluate(bindings) for dim in rows]) * ranks
 
 
 def _moe_route(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
@@ -160,8 +176,12 @@ def _collective(library: KernelLibrary, operator: Operator, bindings: Bindings) 
     meeting = operator.collective
     assert meeting is not None
     message = meeting.message_bytes.evaluate(bindings)
-    shape = {name: int(operator.attrs[name]) for name in ("hidden", "topk") if name in operator.attrs}
-    return library.collective(meeting.op, meeting.n_ranks, message, **shape)
+    if meeting.op not in EXCHANGE_OPS:
+        return library.collective(meeting.op, meeting.n_ranks, message)
+    rows = _first(operator, Role.ACTIVATION)
+    hidden, topk = rows.shape[-1].evaluate(bindings), float(operator.attrs.get("topk", V3_ROUTED_ROW[1]))
+    per_token = float(hidden) * topk * element_bytes(rows.dtype)
+    return library.collective(meeting.op, meeting.n_ranks, message, bytes_per_token=per_token)
 
 
 def in_sequence(*estimates: KernelEstimate) -> KernelEstimate:

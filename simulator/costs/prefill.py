@@ -1,9 +1,9 @@
-"""Prefill attention: causal flash attention in 128 x 128 blocks, multi-head, grouped-query, windowed, and MLA's naive
-form (queries and keys of 192, values of 128).
+"""Prefill attention: causal flash attention in 128 x 128 blocks over heads, groups, windows or MLA.
 
-The time is that of the blocks on the SMs, or of the longest query tile, against the traffic of Q, K, V, O and the
-cache write. Exponentials run at 16 a clock on each SM. Past tokens (a chunk of a longer prompt) add whole blocks to
-every query tile; the constants are fitted without them. Not modelled: packing of sequences of unequal length.
+The time is that of the blocks on the SMs, or of the longest query tile, against the traffic of Q, K, V, O
+and the cache write. Exponentials run at 16 a clock on each SM. Past tokens (a chunk of a longer prompt) add
+whole blocks to every query tile; the constants are fitted without them. Not modelled: packing of sequences
+of unequal length.
 """
 
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ _EXP_PER_CLOCK = 16.0
 _NO_WINDOW = 1e12
 MLA_QUERY_DIM = 192
 MLA_VALUE_DIM = 128
+ABSORBED_DIMS = (576, 512)  # kv_lora_rank + rope, and kv_lora_rank
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class PrefillConstants:
 
 @dataclass(frozen=True)
 class PrefillShape:
-    """`batch` sequences of `isl` new tokens after `past` cached ones; `window` 0 means full causal attention."""
+    """`batch` sequences of `isl` new tokens after `past` cached ones; `window` 0 is full attention."""
 
     batch: FloatArray
     isl: FloatArray
@@ -95,13 +96,14 @@ def mla_prefill_shape(
     isl: FloatArray,
     heads: FloatArray,
     past: FloatArray | float = 0.0,
-    kv_bytes: float = 2.0,
+    *,
+    absorbed: bool = False,
 ) -> PrefillShape:
-    """The naive form of MLA: multi-head attention with dims 192 and 128."""
+    """MLA as multi-head attention: dims 192 and 128 in the naive form, 576 and 512 over the latent cache."""
+    query_dim, value_dim = ABSORBED_DIMS if absorbed else (MLA_QUERY_DIM, MLA_VALUE_DIM)
     one = np.ones_like(batch)
-    return PrefillShape(
-        batch, isl, heads, heads, MLA_QUERY_DIM * one, MLA_VALUE_DIM * one, 0 * one, kv_bytes, past
-    )
+    kv_heads = one if absorbed else heads
+    return PrefillShape(batch, isl, heads, kv_heads, query_dim * one, value_dim * one, 0 * one, 2.0, past)
 
 
 @dataclass(frozen=True)
