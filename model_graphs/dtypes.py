@@ -1,0 +1,56 @@
+"""Element types of graphs and what a tensor of them occupies, block scales included.
+
+| name | element | scales |
+|---|---|---|
+| bf16, fp16, fp32, int64 | 2, 2, 4, 8 bytes | none |
+| fp8 | 1 byte (e4m3) | one a tensor, not counted |
+| fp8_block | 1 byte (e4m3) | fp32 for each 128x128 block of the last two axes: weights |
+| fp8_group | 1 byte (e4m3) | fp32 for each 128 elements of the last axis: activations |
+| nvfp4 | 4 bits (e2m1) | fp8 for each 16 elements of the last axis; one a tensor, not counted |
+"""
+
+from hardware_specs.records.errors import InputError, Problem, nearest
+from model_graphs.expressions import Expression, ceil_div, product
+from model_graphs.graph import Tensor
+
+_ELEMENT_BITS = {
+    "bf16": 16,
+    "fp16": 16,
+    "fp32": 32,
+    "fp64": 64,
+    "int64": 64,
+    "fp8": 8,
+    "fp8_block": 8,
+    "fp8_group": 8,
+    "nvfp4": 4,
+}
+_FP8_BLOCK = 128
+_NVFP4_GROUP = 16
+_FP32_BYTES = 4
+
+
+def tensor_bytes(tensor: Tensor) -> Expression:
+    """Bytes that the tensor occupies, with its scales.
+
+    Raises:
+        InputError: the element type is unknown.
+    """
+    if tensor.dtype not in _ELEMENT_BITS:
+        suggestion = nearest(tensor.dtype, _ELEMENT_BITS)
+        requirement = f"element type must be one of {', '.join(_ELEMENT_BITS)}"
+        raise InputError(Problem(requirement, repr(tensor.dtype), suggestion=suggestion))
+    bits = product((*tensor.shape, _ELEMENT_BITS[tensor.dtype]))
+    return ceil_div(bits, 8) + _scale_bytes(tensor)
+
+
+def _scale_bytes(tensor: Tensor) -> Expression:
+    *outer, rows, columns = (1, *tensor.shape)
+    match tensor.dtype:
+        case "fp8_block":
+            blocks = ceil_div(rows, _FP8_BLOCK) * ceil_div(columns, _FP8_BLOCK)
+            return product((*outer, blocks, _FP32_BYTES))
+        case "fp8_group":
+            return product((*outer, rows, ceil_div(columns, _FP8_BLOCK), _FP32_BYTES))
+        case "nvfp4":
+            return product((*outer, rows, ceil_div(columns, _NVFP4_GROUP)))
+    return product((0,))
