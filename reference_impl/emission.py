@@ -16,10 +16,13 @@ from torch.export import Dim, export
 from model_graphs.configs import DeepSeekV3Config
 from model_graphs.expressions import as_expression
 from model_graphs.graph import Block, Collective, Operator, OperatorGraph, Stream, Tensor
-from reference_impl.deepseek_v3 import MTPStep, build_model
+from model_graphs.layout import Layout
+from reference_impl.deepseek_v3 import DeepSeekV3, MTPStep, build_model
+from reference_impl.deepseek_v3.parallel import parallelize
 from reference_impl.kernels.registry import Call, Kernel, Operand
 from reference_impl.tracing import KernelCall, kernel_calls, symbol_names
 
+SYMBOLS = ("B", "S", "T", "R")
 PHASES = ("prefill", "chunked_prefill", "decode", "mtp")
 
 # distinct and above one: equal sizes would be taken for one symbol, zero and one for constants
@@ -34,15 +37,24 @@ class Argument:
     axes: Mapping[int, str]
 
 
-def emit(config: DeepSeekV3Config, phase: str, *, model: str = "deepseek-v3") -> OperatorGraph:
-    """The graph of a phase of `PHASES`; `mtp` is one step of the first MTP module."""
-    blocks = emit_blocks(one_layer_of_each_kind(config), phase)
+def emit(
+    config: DeepSeekV3Config, phase: str, layout: Layout | None = None, *, model: str = "deepseek-v3"
+) -> OperatorGraph:
+    """The graph of a phase of `PHASES`, on one rank of the layout; `mtp` is one step of the first module."""
+    blocks = emit_blocks(one_layer_of_each_kind(config), phase, layout)
     repeats = {
         "dense_layer": config.first_k_dense_replace,
         "moe_layer": config.num_hidden_layers - config.first_k_dense_replace,
     }
     repeated = tuple(Block(b.name, repeats.get(b.name, 1), b.operators) for b in blocks)
-    return OperatorGraph(model, phase, ("B", "S", "T"), repeated)
+    return OperatorGraph(model, phase, _symbols(repeated), repeated)
+
+
+def _symbols(blocks: Iterable[Block]) -> tuple[str, ...]:
+    """Symbols that occur, in the order of `SYMBOLS`."""
+    tensors = [t for block in blocks for op in block.operators for t in (*op.inputs, *op.outputs)]
+    used = frozenset().union(*(size.symbols for tensor in tensors for size in tensor.shape))
+    return tuple(name for name in SYMBOLS if name in used)
 
 
 def one_layer_of_each_kind(config: DeepSeekV3Config) -> DeepSeekV3Config:
@@ -52,9 +64,12 @@ def one_layer_of_each_kind(config: DeepSeekV3Config) -> DeepSeekV3Config:
     return config.model_copy(update={"num_hidden_layers": dense + moe, "first_k_dense_replace": dense})
 
 
-def emit_blocks(config: DeepSeekV3Config, phase: str) -> list[Block]:
+def emit_blocks(config: DeepSeekV3Config, phase: str, layout: Layout | None = None) -> list[Block]:
     """One block for every layer of the config, in order."""
-    root, arguments, absorbed = _phase(config, phase)
+    model = build_model(config, torch.bfloat16, "meta")
+    if layout is not None:
+        parallelize(model, layout)
+    root, arguments, absorbed = _phase(model, config, phase)
     sizes = {name: Dim(name, min=1 if name == "B" else 2, max=2**20) for name in EXAMPLE}
     axes = [argument.axes if argument else {} for argument in _flat(arguments)]
     shapes = _mapped(arguments, lambda a: {axis: sizes[name] for axis, name in a.axes.items()})
@@ -65,9 +80,8 @@ def emit_blocks(config: DeepSeekV3Config, phase: str) -> list[Block]:
     return blocks_of(calls, root)
 
 
-def _phase(config: DeepSeekV3Config, phase: str) -> tuple[nn.Module, list[Any], bool]:
+def _phase(model: DeepSeekV3, config: DeepSeekV3Config, phase: str) -> tuple[nn.Module, list[Any], bool]:
     """What is exported: module, example arguments, and whether attention is absorbed."""
-    model = build_model(config, torch.bfloat16, "meta")
     one_token = phase in ("decode", "mtp")
     n_new = 1 if one_token else EXAMPLE["S"]
     token_axes = {0: "B"} if one_token else {0: "B", 1: "S"}

@@ -8,7 +8,8 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from parity import make_oracle, mtp_logits, prefill, relative
+from parity import make_oracle, mtp_logits, prefill
+from tiny import relative
 
 from reference_impl import kernels
 from reference_impl.deepseek_v3 import attention, rotary

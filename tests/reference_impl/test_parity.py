@@ -1,17 +1,7 @@
 import pytest
 import torch
-from parity import (
-    N_DECODED,
-    N_PROMPT,
-    TINY,
-    TOLERANCE,
-    YARN,
-    distance,
-    in_pieces,
-    make_oracle,
-    mtp_logits,
-    prefill,
-)
+from parity import N_DECODED, N_PROMPT, TOLERANCE, in_pieces, make_oracle, mtp_logits, prefill
+from tiny import TINY, YARN, distance
 
 
 @pytest.mark.parametrize("absorbed", [False, True], ids=["naive", "absorbed"])
