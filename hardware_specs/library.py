@@ -72,26 +72,31 @@ class Library:
         Raises:
             InputError: there is none, or a file behind it is wrong.
         """
-        cluster = self._entry(ClusterForm, self._system_key(name))
-        node = self._below(cluster, NodeForm, "node")
-        links = [self._below(node, LinkForm, field) for field in ("scale_up_link", "host_link", "nic")]
-        device = self._below(node, DeviceForm, "device")
-        memory = self._below(device, MemoryForm, "memory")
-        entries = sorted((cluster, node, *links, device, memory), key=lambda entry: entry.document.file)
-        names = tuple(dict.fromkeys(entry.document.file for entry in entries))
+        key = self._system_key(name)
+        node = self.node(self._named(ClusterForm, key, NodeForm, "node"))
+        device = self.device(self._named(NodeForm, node.key, DeviceForm, "device"))
+        links = dict.fromkeys(("link", link.key) for link in (node.scale_up, node.host_link, node.nic))
+        used = [
+            ("cluster", key),
+            ("node", node.key),
+            ("device", device.key),
+            ("memory", device.memory.key),
+            *links,
+        ]
+        documents = [self._entries[part].document for part in used]
         return SystemSpec(
-            key=cluster.form.key,
-            device=self.device(device.form.key),
-            node=self.node(node.form.key),
-            cluster=self.form(ClusterForm, cluster.form.key).build(),
-            content_hash=content_hash([entry.document.data for entry in entries]),
-            files=names,
+            key=key,
+            device=device,
+            node=node,
+            cluster=self.form(ClusterForm, key).build(),
+            content_hash=content_hash([document.data for document in documents]),
+            files=tuple(document.file for document in documents),
         )
 
     def device(self, key: str) -> DeviceSpec:
         """The device of this key with its memory."""
-        form = self.form(DeviceForm, key)
-        return form.build(self.memory(form.memory))
+        memory = self.memory(self._named(DeviceForm, key, MemoryForm, "memory"))
+        return self.form(DeviceForm, key).build(memory)
 
     def memory(self, key: str) -> MemorySpec:
         """The memory of this key."""
@@ -103,8 +108,9 @@ class Library:
 
     def node(self, key: str) -> NodeSpec:
         """The node of this key with its links."""
-        form = self.form(NodeForm, key)
-        return form.build(self.link(form.scale_up_link), self.link(form.host_link), self.link(form.nic))
+        fields = ("scale_up_link", "host_link", "nic")
+        links = [self.link(self._named(NodeForm, key, LinkForm, field)) for field in fields]
+        return self.form(NodeForm, key).build(*links)
 
     def prices(self) -> tuple[PriceQuote, ...]:
         """Every quoted price of a device-hour, by system, newest last."""
@@ -123,7 +129,7 @@ class Library:
         assert isinstance(found, form)
         return found
 
-    def _entry(self, form: type[FormT], key: str) -> _Entry:
+    def _entry(self, form: type[Form], key: str) -> _Entry:
         part = _PART_OF_FORM[form]
         if (part, key) not in self._files:
             raise InputError(_unknown(part, key, self.keys(part)))
@@ -132,12 +138,13 @@ class Library:
             self._entries[part, key] = _Entry(_checked(form, document, key), document)
         return self._entries[part, key]
 
-    def _below(self, entry: _Entry, form: type[FormT], field: str) -> _Entry:
-        """The entry that a field of this one names; a wrong name is a problem of the file that holds it."""
-        key, part = getattr(entry.form, field), _PART_OF_FORM[form]
-        if (part, key) not in self._files:
-            raise InputError(entry.document.place((field,), _unknown(part, key, self.keys(part))))
-        return self._entry(form, key)
+    def _named(self, form: type[Form], key: str, below: type[Form], field: str) -> str:
+        """The key of the part that a field names; a wrong one is a problem of the file that holds it."""
+        entry, part = self._entry(form, key), _PART_OF_FORM[below]
+        named = str(getattr(entry.form, field))
+        if (part, named) not in self._files:
+            raise InputError(entry.document.place((field,), _unknown(part, named, self.keys(part))))
+        return named
 
     def _system_key(self, name: str) -> str:
         keys = self.keys("cluster")
