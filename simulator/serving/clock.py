@@ -27,6 +27,19 @@ class Entries(dict[int, float]):
         return value
 
 
+class SoloEntries(dict[int, float]):
+    """Token tables of one rank and the host's base, summed: on a single rank they are read at the same count."""
+
+    def __init__(self, local_s: Entries, expert_s: Entries, host_base_s: float) -> None:
+        super().__init__()
+        self._parts = local_s, expert_s, host_base_s
+
+    def __missing__(self, n: int) -> float:
+        local_s, expert_s, host_base_s = self._parts
+        value = self[n] = local_s[n] + expert_s[n] + host_base_s
+        return value
+
+
 class AttentionRow:
     """Attention seconds at a fixed number of sequences: a piecewise-linear function of mean length."""
 
@@ -82,6 +95,7 @@ class StepClock:
         self.host_base_s = float(table.host_base_s)
         self.host_per_sequence_s = float(table.host_per_sequence_s)
         self.host_prefill_s = float(table.host_prefill_s)
+        self.solo_s = SoloEntries(self.local_s, self.expert_s, self.host_base_s)
         self.n_ranks = table.dp
 
     def tokens_s(self, rank_tokens: int, all_tokens: int, sampled: int, running: int) -> float:

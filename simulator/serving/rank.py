@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 from math import isnan, nan
 from typing import NamedTuple
 
-from simulator.serving.gaps import Segment, TokenGaps
+from simulator.serving.gaps import TokenGaps
 
 #: a piece of a prompt in a step: request, new tokens, tokens of it computed before
 Chunk = tuple[int, int, int]
@@ -55,7 +55,7 @@ class Rank:
     `context_tokens` is what attention reads in the next decode step, its own new tokens included.
     """
 
-    def __init__(self, ledger: Ledger, limits: RankLimits, segments: list[Segment]) -> None:
+    def __init__(self, ledger: Ledger, limits: RankLimits) -> None:
         self.ledger = ledger
         self.step_tokens = limits.step_tokens
         self.max_running = limits.max_running
@@ -74,7 +74,7 @@ class Rank:
         self.next_finish_step = 0  # meaningless while nothing decodes
         self._finish_at: dict[int, list[int]] = {}
         self._finish_steps: list[int] = []
-        self.gaps = TokenGaps(segments)
+        self.gaps = TokenGaps()
 
     def admissible(self) -> bool:
         """Whether the request at the head of the queue may start: a free slot, and its cache with the reservation."""
@@ -96,6 +96,21 @@ class Rank:
         if isnan(ledger.admitted_s[request]):
             ledger.admitted_s[request] = now_s
         return request
+
+    def room(self) -> int:
+        """Decode steps that the cache has room for, the next one included."""
+        return (self.capacity_tokens - self.held_tokens) // self.n_decoding + 1
+
+    def sums(self, chunks: list[Chunk]) -> tuple[int, int, int]:
+        """New tokens of the chunks, their products with the tokens before them, and how many end their prompt."""
+        prompt = self.ledger.prompt
+        tokens = products = complete = 0
+        for request, new, past in chunks:
+            tokens += new
+            products += new * past
+            if past + new == prompt[request]:
+                complete += 1
+        return tokens, products, complete
 
     def compute(self, chunks: list[Chunk]) -> list[int]:
         """The requests whose prompts are complete once these chunks have run."""

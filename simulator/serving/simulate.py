@@ -4,7 +4,6 @@ The client is here: it sends requests at their times, or keeps a closed loop of 
 replicas in turn. Times in the result are what the client sees.
 """
 
-from dataclasses import fields
 from random import Random
 
 import numpy as np
@@ -13,10 +12,12 @@ from simpy import Environment
 from hardware_specs.records.errors import InfeasibleError
 from model_graphs.runs.records import FloatArray, RequestTable, ServingRun
 from simulator.serving.clock import StepClock
-from simulator.serving.engine import Counters, Engine
-from simulator.serving.gaps import expand
+from simulator.serving.engine import Engine
+from simulator.serving.lockstep import LockstepEngine
 from simulator.serving.options import EngineOptions
 from simulator.serving.rank import Ledger
+from simulator.serving.run import RunLog, expand
+from simulator.serving.solo import SoloEngine
 from simulator.serving.workload import Requests
 from simulator.step.table import StepTable
 
@@ -68,9 +69,9 @@ class _Run:
         self._output: list[int] = requests.output_tokens.tolist()
         self._ledger = Ledger(requests.input_tokens.tolist(), self._output, sent_s)
         clock, rng = StepClock(table), Random(seed)  # noqa: S311 - a simulation's draw, not a secret
-        self._engines = [
-            Engine(self.env, clock, options, self._ledger, self._answered, rng)
-            for _ in range(options.replicas)
+        kind = SoloEngine if table.dp == 1 else LockstepEngine
+        self._engines: list[Engine] = [
+            kind(self.env, clock, options, self._ledger, self._answered, rng) for _ in range(options.replicas)
         ]
         self._n_sent = 0
         for at_s in sent_s or [0.0] * min(requests.concurrency or 0, len(requests)):
@@ -113,8 +114,8 @@ class _Run:
             output_tokens=requests.output_tokens[order],
             queue_s=(admitted_s - sent_s)[order],
         )
-        itl_s, itl_weight = expand([segment for engine in self._engines for segment in engine.segments])
-        counters = _combined([engine.counters for engine in self._engines])
+        itl_s, itl_weight = self._gaps()
+        counters = self._counters()
         return ServingRun(
             requests=table,
             makespan_s=float(table.finish_s.max() - table.arrival_s[0]),
@@ -129,15 +130,20 @@ class _Run:
         tpot_s = (finish_s - first_token_s) / gaps
         return np.asarray(self._options.first_token_s + self._options.stream_interval_steps * tpot_s)
 
+    def _gaps(self) -> tuple[FloatArray, FloatArray]:
+        """Every gap between tokens in seconds, and how many sequences saw it."""
+        rows = [row for engine in self._engines for rank in engine.ranks for row in rank.gaps.rows]
+        parts = [RunLog.of(engine.log).gaps() for engine in self._engines]
+        parts.append(expand(*np.array(rows, dtype=np.float64).reshape(-1, 4).T))
+        return np.concatenate([gaps_s for gaps_s, _ in parts]), np.concatenate([weight for _, weight in parts])
 
-def _combined(parts: list[Counters]) -> dict[str, float]:
-    """Sums over replicas, the peak of the cache as the largest, and the mean decode batch of an engine."""
-    totals: dict[str, float] = {
-        entry.name: sum(getattr(part, entry.name) for part in parts) for entry in fields(Counters)
-    }
-    totals["kv_peak_tokens"] = max(part.kv_peak_tokens for part in parts)
-    totals["mean_decode_batch"] = (
-        totals["sequence_steps"] / totals["decode_steps"] if totals["decode_steps"] else 0.0
-    )
-    totals["computed_tokens"] = totals["prefill_tokens"] + totals["sequence_steps"]
-    return totals
+    def _counters(self) -> dict[str, float]:
+        """Sums over replicas; the peak of the cache is of the fullest rank, the decode batch is of one engine."""
+        log = RunLog.of([entry for engine in self._engines for entry in engine.log])
+        totals = log.counters()
+        totals["prefill_steps"] = float(sum(engine.n_prefill_steps for engine in self._engines))
+        totals["prefill_tokens"] = float(sum(engine.n_prefill_tokens for engine in self._engines))
+        totals["preemptions"] = float(sum(engine.n_preemptions for engine in self._engines))
+        totals["computed_tokens"] = totals["prefill_tokens"] + totals["sequence_steps"]
+        totals["mean_decode_batch"] = totals["sequence_steps"] / max(totals["decode_steps"], 1.0)
+        return totals

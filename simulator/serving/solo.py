@@ -1,0 +1,77 @@
+"""An engine with one attention rank, which is most of them: the same rules as in lockstep, as one straight line."""
+
+from simulator.serving.engine import Engine
+
+
+class SoloEngine(Engine):
+    """One rank, without the loops and maxima over ranks; a test holds it to `LockstepEngine` with one rank."""
+
+    def _price_mixed_step(self) -> None:
+        clock, rank, run = self._clock, self.ranks[0], self._run
+        chunks = rank.chunks
+        n_chunks = len(chunks)
+        decoding = rank.n_in_step = 0 if self._stalls_decode else rank.n_decoding
+        tokens, prefix, complete = rank.sums(chunks)
+        self.n_prefill_steps += 1
+        self.n_prefill_tokens += tokens
+        attention_s = clock.decode[decoding].at(rank.context_tokens / decoding) if decoding else 0.0
+        attention_s += clock.prefill[n_chunks].at(tokens / n_chunks) + clock.prefix_s * prefix
+        run.first_s = (
+            clock.solo_s[decoding + tokens]
+            + clock.head_s[decoding + complete]
+            + clock.host_per_sequence_s * len(rank.running)
+            + clock.host_prefill_s
+            + attention_s
+        )
+        run.growth_s = 0.0
+        run.n_steps = 1
+        run.end_s = run.start_s + run.first_s
+
+    def _price_decode_run(self) -> bool:
+        rank = self.ranks[0]
+        decoding = rank.n_in_step = rank.n_decoding
+        if not decoding:
+            return False
+        clock, run = self._clock, self._run
+        length = rank.context_tokens / decoding
+        attention_s, growth_s, knot = clock.decode[decoding].line(length)
+        first_s = run.first_s = (
+            clock.solo_s[decoding]
+            + clock.head_s[decoding]
+            + clock.host_per_sequence_s * len(rank.running)
+            + attention_s
+        )
+        run.growth_s = growth_s
+        n_steps = rank.next_finish_step - rank.decode_step if self._jumps else 1
+        if n_steps > 1:
+            if length + n_steps - 1 > knot:
+                n_steps = int(knot - length) + 1
+            if rank.held_tokens + (n_steps - 1) * decoding > rank.capacity_tokens:
+                n_steps = rank.room()
+        run.n_steps = n_steps
+        run.end_s = run.start_s + (n_steps * first_s + growth_s * (n_steps * (n_steps - 1) / 2))
+        if n_steps > 1 and self._next_arrival_s < run.end_s:
+            self._stop_for_arrival()
+        return True
+
+    def _account(self) -> None:
+        run, rank = self._run, self.ranks[0]
+        n_steps = run.n_steps
+        weight = decoding = rank.n_in_step
+        kv_tokens = rank.held_tokens
+        if decoding:
+            tokens = n_steps * decoding
+            rank.decode_step += n_steps
+            rank.held_tokens += tokens
+            rank.context_tokens += tokens
+            rank.owed_tokens -= tokens
+            kv_tokens += tokens - decoding
+            if rank.gaps.stalled:
+                rank.gaps.end_stall(run, decoding)
+                weight = 0
+            rank.gaps.last_decode_s = run.end_s
+        self.log += (run.first_s, run.growth_s, n_steps, weight, decoding, kv_tokens)
+        if decoding and rank.decode_step == rank.next_finish_step:
+            self._finish_due(rank)
+        if rank.chunks:
+            self._complete_prompts(rank)
