@@ -1,9 +1,9 @@
 """Writes a step run as a Chrome trace, which Perfetto and a browser's tracing page open.
 
-Processes are ranks and threads are streams; thread 0 of each rank holds one span for the whole step. Times are
-in microseconds on a grid of 2^-20 us, about a picosecond: a start plus a duration is then exact in binary, and
-spans that touch do not overlap by a rounding. Categories are those that a profiler gives real kernels and
-copies, so that a simulated and a measured trace open side by side.
+Processes are ranks and threads are streams; thread 0 of each rank holds one span for the whole step. Times
+are in microseconds on a grid of 2^-20 us, about a picosecond: a start plus a duration is then exact in
+binary, so spans that touch do not overlap by a rounding. Categories are those that a profiler gives real
+kernels and copies, so that a simulated and a measured trace open side by side.
 """
 
 import gzip
