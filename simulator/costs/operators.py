@@ -145,9 +145,9 @@ def _moe_experts(library: KernelLibrary, operator: Operator, bindings: Bindings)
         int(_dims(_first(operator, Role.ACTIVATION), bindings)[-1]),
         _attribute(operator, "inter"),
         _attribute(operator, "topk"),
-        _attribute(operator, "n_experts"),
-        int(operator.attrs.get("moe_tp", 1)),
-        int(operator.attrs.get("moe_ep", 1)),
+        n_experts,
+        1,
+        n_experts // int(operator.attrs.get("n_local_experts", n_experts)),
         operator.compute_dtype,
         str(operator.attrs.get("distribution", "power_law_1.01")),
     )
