@@ -139,7 +139,8 @@ def _attention(library: KernelLibrary, operator: Operator, bindings: Bindings) -
 
 
 def _moe_experts(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
-    """Routed experts of the busiest rank."""
+    """Routed experts of the busiest rank. A layout leaves local widths in the attributes, the experts stay global."""
+    n_experts = _attribute(operator, "n_experts")
     return library.moe(
         _tokens_of_all_ranks(operator, bindings),
         int(_dims(_first(operator, Role.ACTIVATION), bindings)[-1]),
@@ -147,10 +148,16 @@ def _moe_experts(library: KernelLibrary, operator: Operator, bindings: Bindings)
         _attribute(operator, "topk"),
         n_experts,
         1,
-        n_experts // int(operator.attrs.get("n_local_experts", n_experts)),
+        _expert_ranks(operator),
         operator.compute_dtype,
         str(operator.attrs.get("distribution", "power_law_1.01")),
     )
+
+
+def _expert_ranks(operator: Operator) -> int:
+    """Ranks over which whole experts are spread."""
+    n_experts = _attribute(operator, "n_experts")
+    return n_experts // int(operator.attrs.get("n_local_experts", n_experts))
 
 
 def _tokens_of_all_ranks(operator: Operator, bindings: Bindings) -> Any:
@@ -159,7 +166,7 @@ def _tokens_of_all_ranks(operator: Operator, bindings: Bindings) -> Any:
     received = any("R" in dim.symbols for dim in rows)
     if not received and "tokens_of_all_ranks" in bindings:
         return bindings["tokens_of_all_ranks"]
-    ranks = int(operator.attrs.get("moe_ep", 1)) if received else 1
+    ranks = _expert_ranks(operator) if received else 1
     return _rows([dim.evaluate(bindings) for dim in rows]) * ranks
 
 
