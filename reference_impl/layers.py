@@ -39,23 +39,27 @@ class Embedding(Layer):
         return kernels.embedding(ids, self.weight, self.first_row)
 
 
-class RMSNorm(Layer):
-    """Root-mean-square norm, alone or fused with the residual add before it."""
+class Norm(Layer):
+    """The weight and the epsilon of a norm."""
 
     def __init__(self, width: int, eps: float, component: str = "norm") -> None:
         super().__init__(component)
         self.weight = parameter(width)
         self.eps = eps
 
+
+class RMSNorm(Norm):
+    """Root-mean-square norm."""
+
     def forward(self, x: Tensor) -> Tensor:
         """The input normalised."""
         return kernels.rmsnorm(x, self.weight, self.eps)
 
 
-class AddRMSNorm(RMSNorm):
+class AddRMSNorm(Norm):
     """Root-mean-square norm fused with the residual add before it."""
 
-    def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
         """The sum normalised, and the sum."""
         return kernels.add_rmsnorm(x, residual, self.weight, self.eps)
 
@@ -105,20 +109,24 @@ class Concat(Layer):
         return kernels.concat(x, y)
 
 
-class AllReduce(Layer):
-    """Sum over the ranks of a group."""
+class Collective(Layer):
+    """A meeting of the ranks of a group."""
 
     def __init__(self, group: str, n_ranks: int) -> None:
         super().__init__("collective")
         self.group = group
         self.n_ranks = n_ranks
 
+
+class AllReduce(Collective):
+    """Sum over the ranks of a group."""
+
     def forward(self, x: Tensor) -> Tensor:
         """The sum, on every rank."""
         return kernels.all_reduce(x, self.group, self.n_ranks)
 
 
-class AllGather(AllReduce):
+class AllGather(Collective):
     """Tensors of all ranks of a group, side by side along an axis."""
 
     def __init__(self, group: str, n_ranks: int, axis: int) -> None:
@@ -126,35 +134,35 @@ class AllGather(AllReduce):
         self.axis = axis
 
     def forward(self, x: Tensor) -> Tensor:
-        """Every rank's x in rank order."""
+        """Every rank's tensor in rank order."""
         return kernels.all_gather(x, self.group, self.n_ranks, self.axis)
 
 
-class ReduceScatter(AllReduce):
+class ReduceScatter(Collective):
     """This rank's rows of the sum over a group."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """1/n_ranks of the rows."""
+        """One row in `n_ranks`."""
         return kernels.reduce_scatter(x, self.group, self.n_ranks)
 
 
-class Dispatch(AllReduce):
+class ExpertDispatch(Collective):
     """All-to-all of tokens to the ranks that hold their experts."""
 
     def __init__(self, group: str, n_ranks: int, n_experts: int) -> None:
         super().__init__(group, n_ranks)
         self.n_experts = n_experts
 
-    def forward(  # type: ignore[override]
-        self, x: Tensor, weights: Tensor, indices: Tensor
+    def forward(
+        self, x_ND: Tensor, weights_NK: Tensor, indices_NK: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Rows, weights and experts received, and the row counts sent and received."""
-        return kernels.ep_dispatch(x, weights, indices, self.group, self.n_ranks, self.n_experts)
+        return kernels.ep_dispatch(x_ND, weights_NK, indices_NK, self.group, self.n_ranks, self.n_experts)
 
 
-class Combine(AllReduce):
+class ExpertCombine(Collective):
     """All-to-all of expert outputs back to the ranks of their tokens, summed there."""
 
-    def forward(self, y: Tensor, indices: Tensor, splits: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, y_RD: Tensor, indices_NK: Tensor, splits: Tensor) -> Tensor:
         """Outputs [N, D] of this rank's tokens."""
-        return kernels.ep_combine(y, indices, splits, self.group, self.n_ranks)
+        return kernels.ep_combine(y_RD, indices_NK, splits, self.group, self.n_ranks)

@@ -4,7 +4,7 @@ Everything in the program that is not a kernel must be a view or belong to the r
 once a step; any other operator would be work that the graph does not see, and is refused.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,7 +105,7 @@ def _refuse_hidden_work(node: fx.Node) -> None:
         raise ValueError(f"{module_path(node)} calls {node.target}, which is neither a kernel nor a view")
 
 
-def symbol_names(program: ExportedProgram, axes: Iterator[Mapping[int, str]]) -> dict[Any, str]:
+def symbol_names(program: ExportedProgram, axes: Iterable[Mapping[int, str]]) -> dict[Any, str]:
     """The graph's name of every symbol: inputs' axes as given, and `R` for sizes known only at run time."""
     values = {node.name: node.meta.get("val") for node in program.graph.nodes}
     names = {}

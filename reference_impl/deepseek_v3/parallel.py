@@ -16,14 +16,13 @@ from reference_impl.deepseek_v3.model import DeepSeekV3
 from reference_impl.layers import (
     AllGather,
     AllReduce,
-    Combine,
+    Collective,
     Embedding,
+    ExpertCombine,
+    ExpertDispatch,
     Layer,
     Linear,
     ReduceScatter,
-)
-from reference_impl.layers import (
-    Dispatch as DispatchRows,
 )
 
 
@@ -32,9 +31,9 @@ class DispatchedExperts(nn.Module):
 
     def __init__(self, experts: Experts, n_ranks: int) -> None:
         super().__init__()
-        self.dispatch = DispatchRows("ep", n_ranks, experts.n_experts)
+        self.dispatch = ExpertDispatch("ep", n_ranks, experts.n_experts)
         self.experts = experts
-        self.combine = Combine("ep", n_ranks)
+        self.combine = ExpertCombine("ep", n_ranks)
         experts.first_expert, experts.n_experts = 0, experts.down_proj.shape[0]
 
     def forward(self, x_ND: Tensor, weights_NK: Tensor, indices_NK: Tensor) -> Tensor:
@@ -113,7 +112,7 @@ def _meet(module: nn.Module, tp: int) -> None:
         _after(module, "all_gather", AllGather("tp", tp, axis=-1))
 
 
-def _after(module: nn.Module, name: str, collective: AllReduce) -> None:
+def _after(module: nn.Module, name: str, collective: Collective) -> None:
     """Run the collective on the module's output, as a part of the module."""
     module.add_module(name, collective)
     module.register_forward_hook(lambda _, inputs, output: collective(output))

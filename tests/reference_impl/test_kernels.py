@@ -87,7 +87,7 @@ def activation(*shape):
 
 
 def test_causal_attention_counts_the_pairs_that_a_query_sees():
-    # 3 new tokens on 4 past: queries see 5 + 6 + 7 = 18 of 3 x 7 = 21 pairs; a pair costs 2 x 2 x 4 x (5 + 2 + 6)
+    # 3 new tokens on 4 past: queries see 5 + 6 + 7 = 18 of 3 x 7 = 21 pairs; each 2 x 2 x 4 x (5+2+6)
     call = Call(
         {
             "q_BSHC": activation(2, 3, 4, 5),
