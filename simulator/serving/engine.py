@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Generator
-from math import inf, isnan
+from math import inf
 from random import Random
 from typing import Any
 
@@ -35,7 +35,7 @@ class Engine(ABC):
         clock: StepClock,
         options: EngineOptions,
         ledger: Ledger,
-        on_finish: Callable[[int, float], None],
+        on_finish: Callable[[int, float], None] | None,
         rng: Random,
     ) -> None:
         self.ranks = [Rank(ledger, options.limits) for _ in range(clock.n_ranks)]
@@ -49,7 +49,7 @@ class Engine(ABC):
         self._policy = options.policy
         self._stalls_decode = options.policy.stalls_decode
         self._jumps = options.jump_decode_runs
-        self._synchronous = options.pipeline_depth == 1
+        self._lag_steps = options.pipeline_depth - 1
         self._frontend_s_per_token = options.frontend_s_per_token
         self._ledger = ledger
         self._on_finish = on_finish
@@ -58,7 +58,6 @@ class Engine(ABC):
         self._pending: deque[tuple[float, int]] = deque()  # (sent, request), not yet through the front end
         self._frontend_free_s = 0.0
         self._next_arrival_s = inf
-        self._now_s = 0.0
         self._horizon_s = 0.0  # requests that arrived by then are seen by the next step
         self._run = Run()
         self._shares_client = options.replicas > 1
@@ -80,25 +79,26 @@ class Engine(ABC):
 
     def _expect_next(self) -> None:
         """Note when the first pending request leaves the front end."""
-        if self._pending:
-            sent_s, request = self._pending[0]
-            frontend_s = self._frontend_s_per_token * self._ledger.prompt[request]
-            self._next_arrival_s = max(self._frontend_free_s, sent_s) + frontend_s
-        else:
+        if not self._pending:
             self._next_arrival_s = inf
+            return
+        start_s, request = self._pending[0]
+        if start_s < self._frontend_free_s:
+            start_s = self._frontend_free_s
+        self._next_arrival_s = start_s + self._frontend_s_per_token * self._ledger.prompt[request]
 
     def _take_arrivals(self) -> None:
         """Queue every request that the next step may see at the rank it is routed to."""
+        ranks = self.ranks
         while self._next_arrival_s <= self._horizon_s:
             _, request = self._pending.popleft()
             self._frontend_free_s = self._next_arrival_s
-            self._route().waiting.append(request)
+            rank = ranks[0] if len(ranks) == 1 else self._route()
+            rank.waiting.append(request)
             self._expect_next()
 
     def _route(self) -> Rank:
         ranks = self.ranks
-        if len(ranks) == 1:
-            return ranks[0]
         if self._options.rank_routing == "least_loaded":
             return min(ranks, key=lambda rank: len(rank.waiting) + len(rank.running))
         if self._options.rank_routing == "random":
@@ -107,32 +107,29 @@ class Engine(ABC):
         return ranks[(self._n_routed - 1) % len(ranks)]
 
     def _serve(self) -> Generator[Event, Any, None]:
-        timeout = self._env.timeout
-        run = self._run
+        timeout, run = self._env.timeout, self._run
+        lagging, shared = self._lag_steps > 0, self._shares_client
         while True:
             if self._next_arrival_s <= self._horizon_s:
                 self._take_arrivals()
-            run.start_s = self._now_s
-            if self._plan():
+            start_s = run.start_s = run.end_s
+            if self._plan(start_s):
                 self._price_mixed_step()
             elif not self._price_decode_run():
-                if self._next_arrival_s == inf and not self._shares_client:
+                if self._next_arrival_s == inf and not shared:
                     return
                 yield from self._idle()
                 continue
-            if self._shares_client and run.n_steps > 1:
+            if shared and run.n_steps > 1:
                 yield from self._wait_interruptibly()
             else:
-                yield timeout(run.end_s - run.start_s)
-            self._now_s = run.end_s
-            self._horizon_s = run.end_s if self._synchronous else run.end_of(run.n_steps - 1)
+                yield timeout(run.end_s - start_s)
+            self._horizon_s = run.end_of(run.n_steps - 1) if lagging else run.end_s
             self._account()
 
     def _idle(self) -> Generator[Event, Any, None]:
         """Wait for the next request to leave the front end, or for one to be sent."""
-        assert not any(rank.waiting or rank.partial for rank in self.ranks), (
-            "the policy never runs a request"
-        )
+        assert not any(rank.waiting or rank.partial for rank in self.ranks), "the policy never runs a request"
         arrival_s = self._next_arrival_s
         self._interruptible = self._shares_client
         try:
@@ -144,7 +141,7 @@ class Engine(ABC):
         except Interrupt:
             return
         self._interruptible = False
-        self._now_s = self._horizon_s = max(self._now_s, arrival_s)
+        self._run.end_s = self._horizon_s = max(self._run.end_s, arrival_s)
 
     def _wait_interruptibly(self) -> Generator[Event, Any, None]:
         """Wait for the end of the run, which a request sent meanwhile may bring forward."""
@@ -159,15 +156,14 @@ class Engine(ABC):
                 self._interruptible = False
                 return
 
-    def _plan(self) -> bool:
+    def _plan(self, now_s: float) -> bool:
         """Let the policy fill the next step; whether any rank runs prompts in it."""
-        plan = self._policy.plan
         prefilling = False
         for rank in self.ranks:
             if rank.held_tokens > rank.capacity_tokens:
                 self._make_room(rank)
             if rank.waiting or rank.partial:
-                rank.chunks = plan(rank, self._now_s)
+                rank.chunks = self._policy.plan(rank, now_s)
                 if rank.chunks:
                     prefilling = True
         return prefilling
@@ -192,39 +188,34 @@ class Engine(ABC):
 
     def _stop_for_arrival(self) -> None:
         """End the run with the step after which the next arrival is seen, unless no rank has a slot for it."""
-        for rank in self.ranks:
-            if len(rank.running) < rank.max_running:
-                break
-        else:
-            return
-        run = self._run
-        seen = run.first_end_from(self._next_arrival_s) + (0 if self._synchronous else 1)
-        if seen < run.n_steps:
-            run.stop_after(seen)
+        if any(len(rank.running) < rank.max_running for rank in self.ranks):
+            self._run.stop_for(self._next_arrival_s, self._lag_steps)
 
     def _complete_prompts(self, rank: Rank) -> None:
-        """Let the requests whose prompts are complete have their first token, or the next one after a preemption."""
-        ledger = self._ledger
+        """Give the requests whose prompts are complete their first token, or the next one after a preemption."""
+        ledger, now_s = self._ledger, self._run.end_s
         n_joined = 0
-        for request in rank.compute(rank.chunks):
-            if isnan(ledger.first_token_s[request]):
-                ledger.first_token_s[request] = self._now_s
+        for request in rank.completing:
+            if ledger.first_token_s[request] < 0.0:
+                ledger.first_token_s[request] = now_s
             else:
-                rank.gaps.resume(request, self._now_s)
+                rank.gaps.resume(request, now_s)
             if ledger.left[request] == 1:
                 rank.finish_at_once(request)
-                self._finish(request)
+                self._finish(request, now_s)
             else:
                 rank.start_decoding(request)
                 n_joined += 1
         if self._stalls_decode:
-            rank.gaps.stall(self._now_s, n_joined)
+            rank.gaps.stall(now_s, n_joined)
         rank.chunks = []
 
     def _finish_due(self, rank: Rank) -> None:
+        now_s = self._run.end_s
         for request in rank.finish_due():
-            self._finish(request)
+            self._finish(request, now_s)
 
-    def _finish(self, request: int) -> None:
-        self._ledger.finish_s[request] = self._now_s
-        self._on_finish(request, self._now_s)
+    def _finish(self, request: int, now_s: float) -> None:
+        self._ledger.finish_s[request] = now_s
+        if self._on_finish is not None:
+            self._on_finish(request, now_s)

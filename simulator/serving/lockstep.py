@@ -34,10 +34,10 @@ class LockstepEngine(Engine):
         attention_s = clock.decode[decoding].at(rank.context_tokens / decoding) if decoding else 0.0
         if not chunks:
             return decoding, decoding, attention_s
-        tokens, prefix, complete = rank.sums(chunks)
-        attention_s += clock.prefill[len(chunks)].at(tokens / len(chunks)) + clock.prefix_s * prefix
+        tokens, products = rank.take(chunks)
+        attention_s += clock.prefill[len(chunks)].at(tokens / len(chunks)) + clock.prefix_s * products
         self.n_prefill_tokens += tokens
-        return decoding + tokens, decoding + complete, attention_s
+        return decoding + tokens, decoding + len(rank.completing), attention_s
 
     def _price_decode_run(self) -> bool:
         clock = self._clock
@@ -53,7 +53,9 @@ class LockstepEngine(Engine):
             widest = max(widest, decoding)
             length = rank.context_tokens / decoding
             rank_s, slope_s, knot = clock.decode[decoding].line(length)
-            limit = min(limit, rank.next_finish_step - rank.decode_step, rank.room(), (knot - length) // 1 + 1)
+            limit = min(
+                limit, rank.next_finish_step - rank.decode_step, rank.room(), (knot - length) // 1 + 1
+            )
             if rank_s > attention_s or (rank_s == attention_s and slope_s > growth_s):
                 attention_s, growth_s = rank_s, slope_s
         if not total:

@@ -116,10 +116,11 @@ class TensorRtLlm(Policy):
         budget = rank.step_tokens - rank.n_decoding
         limit = self.max_prompts_per_step or inf
         chunks: list[Chunk] = []
-        while len(chunks) < limit and rank.admissible() and rank.ledger.prompt[rank.waiting[0]] <= budget:
-            request = rank.admit(now_s)
-            tokens = rank.ledger.prompt[request]
-            chunks.append((request, tokens, 0))
+        while rank.waiting and len(chunks) < limit and rank.admissible():
+            tokens = rank.ledger.prompt[rank.waiting[0]]
+            if tokens > budget:
+                break
+            chunks.append((rank.admit(now_s), tokens, 0))
             budget -= tokens
         return chunks
 
@@ -136,7 +137,7 @@ def cut_prompts(rank: Rank, budget: int, now_s: float, max_prompts: int | None =
         new = min(ledger.prompt[request] - past, budget)
         chunks.append((request, new, past))
         budget -= new
-    while budget > 0 and len(chunks) < limit and rank.admissible():
+    while budget > 0 and rank.waiting and len(chunks) < limit and rank.admissible():
         request = rank.admit(now_s)
         new = min(ledger.prompt[request], budget)
         chunks.append((request, new, 0))

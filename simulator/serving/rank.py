@@ -7,17 +7,19 @@ engine's business, what goes into a step the policy's.
 
 from collections import deque
 from heapq import heappop, heappush
-from math import isnan, nan
 from typing import NamedTuple
 
 from simulator.serving.gaps import TokenGaps
+
+#: a time that has not come yet
+UNKNOWN_S = -1.0
 
 #: a piece of a prompt in a step: request, new tokens, tokens of it computed before
 Chunk = tuple[int, int, int]
 
 
 class Ledger:
-    """Per-request columns of a run, as lists indexed by request; times in seconds, nan until they are known.
+    """Per-request columns of a run, as lists indexed by request; times in seconds, `UNKNOWN_S` before.
 
     `prompt` is what must be prefilled (the input, and after a preemption the output so far too), `done` how much of
     it is; `left` is the output still to come as of the last time the request was queued; `finish_step` is the decode
@@ -32,10 +34,10 @@ class Ledger:
         self.left = list(output_tokens)
         self.done = [0] * n_requests
         self.finish_step = [-1] * n_requests
-        self.sent_s = [nan] * n_requests if sent_s is None else sent_s
-        self.admitted_s = [nan] * n_requests
-        self.first_token_s = [nan] * n_requests
-        self.finish_s = [nan] * n_requests
+        self.sent_s = [UNKNOWN_S] * n_requests if sent_s is None else sent_s
+        self.admitted_s = [UNKNOWN_S] * n_requests
+        self.first_token_s = [UNKNOWN_S] * n_requests
+        self.finish_s = [UNKNOWN_S] * n_requests
 
 
 class RankLimits(NamedTuple):
@@ -64,6 +66,7 @@ class Rank:
         self.waiting: deque[int] = deque()
         self.partial: list[int] = []  # admitted, prompt not computed to its end, in order of admission
         self.chunks: list[Chunk] = []  # of the step in progress
+        self.completing: list[int] = []  # requests whose prompts end with it
         self.running: dict[int, None] = {}  # admitted and not finished, in order of admission
         self.n_decoding = 0
         self.n_in_step = 0  # sequences that decode in the step in progress
@@ -77,8 +80,8 @@ class Rank:
         self.gaps = TokenGaps()
 
     def admissible(self) -> bool:
-        """Whether the request at the head of the queue may start: a free slot, and its cache with the reservation."""
-        if not self.waiting or len(self.running) >= self.max_running:
+        """Whether the head of the queue may start: there is a free slot, and cache with the reservation."""
+        if len(self.running) >= self.max_running:
             return False
         request = self.waiting[0]
         fraction = self.reserve_fraction
@@ -93,7 +96,7 @@ class Rank:
         self.owed_tokens += ledger.left[request]
         self.partial.append(request)
         self.running[request] = None
-        if isnan(ledger.admitted_s[request]):
+        if ledger.admitted_s[request] < 0.0:
             ledger.admitted_s[request] = now_s
         return request
 
@@ -101,31 +104,25 @@ class Rank:
         """Decode steps that the cache has room for, the next one included."""
         return (self.capacity_tokens - self.held_tokens) // self.n_decoding + 1
 
-    def sums(self, chunks: list[Chunk]) -> tuple[int, int, int]:
-        """New tokens of the chunks, their products with the tokens before them, and how many end their prompt."""
-        prompt = self.ledger.prompt
-        tokens = products = complete = 0
+    def take(self, chunks: list[Chunk]) -> tuple[int, int]:
+        """Count in the chunks of the next step: their new tokens, and the sum of these times the tokens before."""
+        ledger = self.ledger
+        prompt, done = ledger.prompt, ledger.done
+        self.chunks = chunks
+        completing = self.completing = []
+        tokens = products = 0
         for request, new, past in chunks:
             tokens += new
             products += new * past
+            done[request] = past + new
             if past + new == prompt[request]:
-                complete += 1
-        return tokens, products, complete
-
-    def compute(self, chunks: list[Chunk]) -> list[int]:
-        """The requests whose prompts are complete once these chunks have run."""
-        complete = []
-        ledger = self.ledger
-        for request, new, past in chunks:
-            ledger.done[request] = past + new
-            if past + new == ledger.prompt[request]:
-                self.partial.remove(request)
-                complete.append(request)
-        return complete
+                completing.append(request)
+        return tokens, products
 
     def start_decoding(self, request: int) -> None:
         """Count in a request whose prompt is complete and whose next token has been sampled, one more being owed."""
         ledger = self.ledger
+        self.partial.remove(request)
         self.n_decoding += 1
         self.held_tokens += 1
         self.owed_tokens -= 1
@@ -166,6 +163,7 @@ class Rank:
     def finish_at_once(self, request: int) -> None:
         """Take out a request whose only token came with its prompt."""
         del self.running[request]
+        self.partial.remove(request)
         self.owed_tokens -= 1
         self.held_tokens -= self.ledger.prompt[request]
 

@@ -33,6 +33,12 @@ class Run:
         self.n_steps = max(step, 1)
         self.end_s = self.end_of(self.n_steps)
 
+    def stop_for(self, time_s: float, lag_steps: int) -> None:
+        """End the run `lag_steps` after the first step that ends at `time_s` or later, if it is longer."""
+        step = self.first_end_from(time_s) + lag_steps
+        if step < self.n_steps:
+            self.stop_after(step)
+
     def first_end_from(self, time_s: float) -> int:
         """The first step, 0 being the start, that ends at `time_s` or later; the last one if none does."""
         gap_s = time_s - self.start_s
@@ -41,7 +47,7 @@ class Run:
         middle_s = self.first_s - self.growth_s / 2
         root = middle_s * middle_s + 2 * self.growth_s * gap_s
         guess = 2 * gap_s / (middle_s + sqrt(root)) if root >= 0 and middle_s > 0 else self.n_steps
-        step = min(max(int(guess), 1), self.n_steps)
+        step = min(int(guess) or 1, self.n_steps)
         while step > 1 and self.end_of(step - 1) >= time_s:
             step -= 1
         while step < self.n_steps and self.end_of(step) < time_s:
@@ -79,7 +85,9 @@ class RunLog:
     def gaps(self) -> tuple[FloatArray, FloatArray]:
         """Every gap between tokens that is one step long, in seconds, and how many sequences saw it."""
         seen = self.weight > 0
-        return expand(self.first_s[seen], self.growth_s[seen], self.n_steps[seen].astype(np.int64), self.weight[seen])
+        return expand(
+            self.first_s[seen], self.growth_s[seen], self.n_steps[seen].astype(np.int64), self.weight[seen]
+        )
 
 
 def expand(

@@ -68,10 +68,11 @@ class _Run:
         sent_s = None if requests.arrival_s is None else requests.arrival_s.tolist()
         self._output: list[int] = requests.output_tokens.tolist()
         self._ledger = Ledger(requests.input_tokens.tolist(), self._output, sent_s)
+        answered = None if requests.concurrency is None else self._answered
         clock, rng = StepClock(table), Random(seed)  # noqa: S311 - a simulation's draw, not a secret
         kind = SoloEngine if table.dp == 1 else LockstepEngine
         self._engines: list[Engine] = [
-            kind(self.env, clock, options, self._ledger, self._answered, rng) for _ in range(options.replicas)
+            kind(self.env, clock, options, self._ledger, answered, rng) for _ in range(options.replicas)
         ]
         self._n_sent = 0
         for at_s in sent_s or [0.0] * min(requests.concurrency or 0, len(requests)):
@@ -86,7 +87,7 @@ class _Run:
 
     def _answered(self, request: int, finish_s: float) -> None:
         """Let the client of a closed loop send its next request once it has seen the last token of this one."""
-        if self._requests.concurrency is not None and self._n_sent < len(self._output):
+        if self._n_sent < len(self._output):
             self._send(finish_s + self._delay_s(request))
 
     def _delay_s(self, request: int) -> float:
@@ -135,7 +136,9 @@ class _Run:
         rows = [row for engine in self._engines for rank in engine.ranks for row in rank.gaps.rows]
         parts = [RunLog.of(engine.log).gaps() for engine in self._engines]
         parts.append(expand(*np.array(rows, dtype=np.float64).reshape(-1, 4).T))
-        return np.concatenate([gaps_s for gaps_s, _ in parts]), np.concatenate([weight for _, weight in parts])
+        return np.concatenate([gaps_s for gaps_s, _ in parts]), np.concatenate(
+            [weight for _, weight in parts]
+        )
 
     def _counters(self) -> dict[str, float]:
         """Sums over replicas; the peak of the cache is of the fullest rank, the decode batch is of one engine."""

@@ -11,14 +11,14 @@ class SoloEngine(Engine):
         chunks = rank.chunks
         n_chunks = len(chunks)
         decoding = rank.n_in_step = 0 if self._stalls_decode else rank.n_decoding
-        tokens, prefix, complete = rank.sums(chunks)
+        tokens, products = rank.take(chunks)
         self.n_prefill_steps += 1
         self.n_prefill_tokens += tokens
         attention_s = clock.decode[decoding].at(rank.context_tokens / decoding) if decoding else 0.0
-        attention_s += clock.prefill[n_chunks].at(tokens / n_chunks) + clock.prefix_s * prefix
+        attention_s += clock.prefill[n_chunks].at(tokens / n_chunks) + clock.prefix_s * products
         run.first_s = (
             clock.solo_s[decoding + tokens]
-            + clock.head_s[decoding + complete]
+            + clock.head_s[decoding + len(rank.completing)]
             + clock.host_per_sequence_s * len(rank.running)
             + clock.host_prefill_s
             + attention_s
@@ -50,8 +50,8 @@ class SoloEngine(Engine):
                 n_steps = rank.room()
         run.n_steps = n_steps
         run.end_s = run.start_s + (n_steps * first_s + growth_s * (n_steps * (n_steps - 1) / 2))
-        if n_steps > 1 and self._next_arrival_s < run.end_s:
-            self._stop_for_arrival()
+        if n_steps > 1 and self._next_arrival_s < run.end_s and len(rank.running) < rank.max_running:
+            run.stop_for(self._next_arrival_s, self._lag_steps)
         return True
 
     def _account(self) -> None:
