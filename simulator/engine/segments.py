@@ -5,7 +5,7 @@ With `start` the moment the segment may start, operator k of it ends at
 
     max(start, floor_k) + elapsed_k,    floor_k = max over j <= k of (launched_j - elapsed_before_j)
 
-which holds for any launch times; with nothing to launch, the floors are at most zero.
+which holds for any launch times; with nothing to launch, the floors are zero.
 """
 
 from collections.abc import Iterable, Sequence
@@ -49,7 +49,7 @@ def _waits(operators: Sequence[TimedOperator]) -> list[tuple[int, ...]]:
         new = []
         for dep in sorted(op.deps, reverse=True):
             pair = (op.stream, operators[dep].stream)
-            if pair[0] is not pair[1] and dep > seen.get(pair, -1):
+            if pair[0] != pair[1] and dep > seen.get(pair, -1):
                 seen[pair] = dep
                 new.append(dep)
         waits.append(tuple(new))

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from step.programs import contended_programs, operator, overlapped_step, step_programs, times_s
 
 from model_graphs.graph import Stream
+from model_graphs.graph_io import load_graph
 from simulator.engine.streams import run_step, step_times
 from simulator.step.longest_path import end_times_s, longest_path_s
-from simulator.step.program import Link, StepProgram, launched_once, launched_one_by_one
+from simulator.step.program import Link, StepProgram, TimedBlock, launched_once, launched_one_by_one, unroll
 
 COMPUTE, COMMUNICATION, COPY = Stream
 
@@ -142,6 +143,24 @@ def test_a_run_lists_spans_in_start_order_with_their_tallies():
     first = run.spans[0]
     assert (first.name, first.rank, first.stream, first.component) == ("attn", 0, "compute", "attention")
     assert (first.bound, first.traffic_bytes, first.energy_j) == ("memory", 3e6, 3.0)
+
+
+def test_the_emitted_decode_graph_on_uneven_ranks_lasts_as_long_as_its_longest_path():
+    graph = load_graph("deepseek-v3", "decode")
+    blocks = [
+        TimedBlock(block.name, block.repeat, tuple(timed(op, i) for i, op in enumerate(block.operators)))
+        for block in graph.blocks
+    ]
+    program = StepProgram(unroll(blocks), n_ranks=3)
+    assert len(program.operators) == len(graph.instances())
+    assert step_times(program).makespan_s == pytest.approx(float(longest_path_s(program)), rel=1e-12)
+
+
+def timed(op, index):
+    """The operator at some time; experts take longer on later ranks, and then meet."""
+    experts = op.kind == "moe_experts"
+    duration_s = (1e-5, 2e-5, 4e-5) if experts else 1e-6 * (index + 1)
+    return operator(op.name, op.stream, duration_s, op.deps, collective=op.kind == "add")
 
 
 def test_an_empty_step_lasts_as_long_as_its_host():
