@@ -8,7 +8,7 @@ expert-parallel rank receives, one a token and chosen expert; under balanced loa
 from dataclasses import replace
 
 from model_graphs.dtypes import tensor_bytes
-from model_graphs.expressions import product, symbol
+from model_graphs.expressions import Expression, product, symbol
 from model_graphs.graph import Collective, Operator, Role, Stream, Tensor
 from model_graphs.sharding import activation_bytes, with_first_axis, with_tensors
 
@@ -44,12 +44,15 @@ def ep_dispatch(experts: Operator, n_ranks: int) -> Operator:
     x, weights, indices = (t for t in experts.inputs if t.role is not Role.WEIGHT)
     counts = Tensor((product((2,)), product((n_ranks,))), indices.dtype, Role.INDEX)
     received = tuple(_received(t) for t in (x, weights, indices))
-    row_bytes = tensor_bytes(with_first_axis(x, 1))
-    message = product((*indices.shape, row_bytes))
-    meeting = Collective("ep_dispatch", "ep", n_ranks, message)
+    meeting = Collective("ep_dispatch", "ep", n_ranks, dispatched_bytes(x, indices))
     return _collective(
         "ep_dispatch", f"{experts.name}.dispatch", (x, weights, indices), (*received, counts), meeting
     )
+
+
+def dispatched_bytes(x: Tensor, indices: Tensor) -> Expression:
+    """Bytes of the rows of x that leave a rank: one a token and chosen expert."""
+    return product((*indices.shape, tensor_bytes(with_first_axis(x, 1))))
 
 
 def on_received_rows(experts: Operator) -> Operator:
@@ -59,7 +62,8 @@ def on_received_rows(experts: Operator) -> Operator:
     held = int(experts.attrs["n_local_experts"])
     flop = product((6, ROWS, int(experts.attrs["hidden"]), int(experts.attrs["inter"])))
     local = with_tensors(experts, (*rows, *stacks), (with_first_axis(experts.outputs[0], ROWS),))
-    return replace(local, flop=flop, causal_flop=flop, attrs={**experts.attrs, "topk": 1, "n_experts": held})
+    attrs = {**experts.attrs, "topk": 1, "n_experts": held}
+    return replace(local, name=f"{experts.name}.experts", flop=flop, causal_flop=flop, attrs=attrs)
 
 
 def ep_combine(experts: Operator, n_ranks: int) -> Operator:

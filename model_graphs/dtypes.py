@@ -2,16 +2,18 @@
 
 | name | element | scales |
 |---|---|---|
-| bf16, fp16, fp32, int64 | 2, 2, 4, 8 bytes | none |
+| bf16, fp16, fp32, fp64, int64 | 2, 2, 4, 8, 8 bytes | none |
 | fp8 | 1 byte (e4m3) | one a tensor, not counted |
-| fp8_block | 1 byte (e4m3) | fp32 for each 128x128 block of the last two axes: weights |
-| fp8_group | 1 byte (e4m3) | fp32 for each 128 elements of the last axis: activations |
-| nvfp4 | 4 bits (e2m1) | fp8 for each 16 elements of the last axis; one a tensor, not counted |
+| fp8_block | 1 byte (e4m3) | fp32 for 128x128 blocks of a weight, for 128 elements of an activation's row |
+| nvfp4 | 4 bits (e2m1) | fp8 for 16 elements of a row; the one of the tensor is not counted |
 """
 
 from hardware_specs.records.errors import InputError, Problem, nearest
-from model_graphs.expressions import Expression, ceil_div, product
-from model_graphs.graph import Tensor
+from model_graphs.expressions import ZERO, Expression, ceil_div, product
+from model_graphs.graph import Role, Tensor
+
+#: what matrix units multiply in, after the passes
+COMPUTE_DTYPES = ("bf16", "fp8_block", "nvfp4")
 
 _ELEMENT_BITS = {
     "bf16": 16,
@@ -21,7 +23,6 @@ _ELEMENT_BITS = {
     "int64": 64,
     "fp8": 8,
     "fp8_block": 8,
-    "fp8_group": 8,
     "nvfp4": 4,
 }
 _FP8_BLOCK = 128
@@ -45,12 +46,10 @@ def tensor_bytes(tensor: Tensor) -> Expression:
 
 def _scale_bytes(tensor: Tensor) -> Expression:
     *outer, rows, columns = (1, *tensor.shape)
-    match tensor.dtype:
-        case "fp8_block":
-            blocks = ceil_div(rows, _FP8_BLOCK) * ceil_div(columns, _FP8_BLOCK)
-            return product((*outer, blocks, _FP32_BYTES))
-        case "fp8_group":
-            return product((*outer, rows, ceil_div(columns, _FP8_BLOCK), _FP32_BYTES))
-        case "nvfp4":
-            return product((*outer, rows, ceil_div(columns, _NVFP4_GROUP)))
-    return product((0,))
+    if tensor.dtype == "fp8_block":
+        if tensor.role is Role.WEIGHT:
+            rows = ceil_div(rows, _FP8_BLOCK)
+        return product((*outer, rows, ceil_div(columns, _FP8_BLOCK), _FP32_BYTES))
+    if tensor.dtype == "nvfp4":
+        return product((*outer, rows, ceil_div(columns, _NVFP4_GROUP)))
+    return ZERO

@@ -132,6 +132,7 @@ class OperatorGraph:
     phase: str
     symbols: tuple[str, ...]
     blocks: tuple[Block, ...]
+    notes: tuple[str, ...] = ()  # what a pass decided and a reader should be told
     schema_version: int = SCHEMA_VERSION
 
     def instances(self) -> "list[tuple[Block, int, Operator]]":

@@ -22,6 +22,7 @@ from model_graphs.collectives import (
 )
 from model_graphs.configs import DeepSeekV3Config
 from model_graphs.graph import Block, Operator, OperatorGraph, Shard
+from model_graphs.rewriting import BlockRewriter
 from model_graphs.sharding import divided_experts, divided_operator, with_more_tokens
 
 
@@ -136,29 +137,30 @@ def apply_layout(graph: OperatorGraph, layout: Layout) -> OperatorGraph:
     Raises:
         InputError: a dimension of the graph does not divide as the layout asks.
     """
-    blocks = tuple(replace(block, operators=_BlockPass(layout).run(block)) for block in graph.blocks)
+    blocks = tuple(_LayoutPass(layout).run(block) for block in graph.blocks)
     symbols = (*graph.symbols, "R") if layout.sends_rows else graph.symbols
     return replace(graph, blocks=blocks, symbols=symbols)
 
 
-class _BlockPass:
-    """Rewrites one block in order, keeping track of which new operator holds each old one's result."""
+class _LayoutPass(BlockRewriter):
+    """One block as a rank runs it."""
 
     def __init__(self, layout: Layout) -> None:
+        super().__init__()
         self._layout = layout
-        self._done: list[Operator] = []
-        self._holder: dict[int, int] = {-1: -1}
+        self._tokens = -1  # operator whose result the router and the routed experts read
+        self._router = -1
 
-    def run(self, block: Block) -> tuple[Operator, ...]:
-        """The operators of a rank."""
+    def run(self, block: Block) -> Block:
+        """The block with the rank's operators."""
         routed = {"moe_route": self._route, "moe_experts": self._experts}
         for index, operator in enumerate(block.operators):
-            self._holder[index] = routed.get(operator.kind, self._dense)(operator)
-        return tuple(self._done)
+            self.holder[index] = routed.get(operator.kind, self._dense)(operator)
+        return replace(block, operators=tuple(self.operators))
 
     def _dense(self, operator: Operator) -> int:
         local = divided_operator(operator, self._layout.tp)
-        position = self._append(local, [self._holder[dep] for dep in operator.deps])
+        position = self.append(local, self.moved(operator))
         if self._layout.tp == 1:
             return position
         y = local.outputs[0]
@@ -168,38 +170,32 @@ class _BlockPass:
             meeting = all_gather(_inside(operator, "all_gather"), y, "tp", self._layout.tp, axis=-1)
         else:
             return position
-        return self._append(meeting, [position])
+        return self.append(meeting, [position])
 
     def _route(self, operator: Operator) -> int:
-        source = self._holder[operator.deps[0]]
+        (self._tokens,) = self.moved(operator)
         if self._layout.gathers_tokens:
-            gather = all_gather(
-                _beside(operator, "all_gather"), operator.inputs[0], "dp", self._layout.dp, axis=0
-            )
-            source = self._append(gather, [source])
+            name = _beside(operator, "all_gather")
+            gather = all_gather(name, operator.inputs[0], "dp", self._layout.dp, axis=0)
+            self._tokens = self.append(gather, [self._tokens])
             operator = with_more_tokens(operator, self._layout.dp)
-        self._tokens = source
-        return self._append(operator, [source])
+        self._router = self.append(operator, [self._tokens])
+        return self._router
 
     def _experts(self, operator: Operator) -> int:
-        router = self._holder[operator.deps[-1]]
-        deps = [self._tokens, router]
-        local = divided_experts(operator, self._layout.ep, self._layout.moe_tp)
-        if self._layout.sends_rows:
-            sent = self._append(ep_dispatch(local, self._layout.ep), deps)
-            worked = self._append(on_received_rows(local), [sent])
-            return self._append(ep_combine(local, self._layout.ep), [router, sent, worked])
-        if self._layout.gathers_tokens:
-            local = with_more_tokens(local, self._layout.dp)
-            worked = self._append(local, deps)
-            name = _beside(operator, "reduce_scatter")
-            scatter = reduce_scatter(name, local.outputs[0], "dp", self._layout.dp)
-            return self._append(scatter, [worked])
-        return self._append(local, deps)
-
-    def _append(self, operator: Operator, deps: list[int]) -> int:
-        self._done.append(replace(operator, deps=tuple(sorted(set(deps)))))
-        return len(self._done) - 1
+        layout = self._layout
+        local = divided_experts(operator, layout.ep, layout.moe_tp)
+        if layout.sends_rows:
+            sent = self.append(ep_dispatch(local, layout.ep), [self._tokens, self._router])
+            worked = self.append(on_received_rows(local), [sent])
+            return self.append(ep_combine(local, layout.ep), [self._router, sent, worked])
+        if layout.gathers_tokens:
+            local = with_more_tokens(local, layout.dp)
+        worked = self.append(local, [self._tokens, self._router])
+        if not layout.gathers_tokens:
+            return worked
+        name = _beside(operator, "reduce_scatter")
+        return self.append(reduce_scatter(name, local.outputs[0], "dp", layout.dp), [worked])
 
 
 def _inside(operator: Operator, name: str) -> str:

@@ -1,0 +1,275 @@
+"""Totals of a model and of a graph: parameters, stored weights, work by component, cache groups."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+
+from hardware_specs.records.errors import InputError, Problem, nearest
+from model_graphs.configs import DeepSeekV3Config, ModelRecord, resolve_model
+from model_graphs.dtypes import tensor_bytes
+from model_graphs.expressions import ZERO, Expression, total
+from model_graphs.graph import Operator, OperatorGraph, Role
+from model_graphs.graph_io import load_graph
+
+_CACHE_ELEMENT_BYTES = {"bf16": 2, "fp8": 1}
+
+
+@dataclass(frozen=True)
+class ParameterCounts:
+    """Parameters of the main model by component, those that one token uses, and the MTP modules' own."""
+
+    by_component: Mapping[str, int]
+    active: int
+    mtp: int
+
+    @property
+    def total(self) -> int:
+        """All parameters of the main model, embedding and head included."""
+        return sum(self.by_component.values())
+
+    @property
+    def active_without_embedding(self) -> int:
+        """Active parameters but for the embedding table, of which a token reads one row."""
+        return self.active - self.by_component["embedding"]
+
+
+def parameter_counts(config: DeepSeekV3Config) -> ParameterCounts:
+    """Parameters from the config's figures; tests hold them equal to the weights of the emitted graph.
+
+    The router's correction bias is a buffer and not counted, as in other implementations.
+    """
+    width, layers, moe_layers = config.hidden_size, config.num_hidden_layers, config.n_moe_layers
+    expert = 3 * width * config.moe_intermediate_size
+    by_component = {
+        "embedding": config.vocab_size * width,
+        "attention": layers * _attention_parameters(config),
+        "norm": layers * _norm_parameters(config) + width,
+        "mlp": 3 * width * config.intermediate_size * config.first_k_dense_replace,
+        "router": moe_layers * config.n_routed_experts * width,
+        "moe": moe_layers * config.n_routed_experts * expert,
+        "shared_expert": moe_layers * config.n_shared_experts * expert,
+        "head": config.vocab_size * width,
+    }
+    unused = moe_layers * (config.n_routed_experts - config.num_experts_per_tok) * expert
+    return ParameterCounts(
+        by_component=by_component,
+        active=sum(by_component.values()) - unused,
+        mtp=config.num_nextn_predict_layers * _mtp_parameters(config),
+    )
+
+
+def _attention_parameters(config: DeepSeekV3Config) -> int:
+    width, heads = config.hidden_size, config.num_attention_heads
+    return (
+        width * (config.q_lora_rank + config.latent_dim)
+        + config.q_lora_rank * heads * config.qk_head_dim
+        + config.kv_lora_rank * heads * (config.qk_nope_head_dim + config.v_head_dim)
+        + heads * config.v_head_dim * width
+    )
+
+
+def _norm_parameters(config: DeepSeekV3Config) -> int:
+    return 2 * config.hidden_size + config.q_lora_rank + config.kv_lora_rank
+
+
+def _mtp_parameters(config: DeepSeekV3Config) -> int:
+    """One mixture-of-experts layer, the projection of [embedding; hidden] and three norms."""
+    width = config.hidden_size
+    experts = config.n_routed_experts + config.n_shared_experts
+    feed_forward = 3 * width * config.moe_intermediate_size * experts + config.n_routed_experts * width
+    return _attention_parameters(config) + _norm_parameters(config) + feed_forward + 2 * width**2 + 3 * width
+
+
+@dataclass(frozen=True)
+class CacheGroup:
+    """Layers whose cache is alike: bytes a token over all of them, bytes a sequence however long it is.
+
+    `window` is the number of last tokens kept; None keeps every token.
+    """
+
+    name: str
+    layers: int
+    bytes_per_token: int
+    window: int | None = None
+    bytes_per_sequence: int = 0
+
+
+def cache_groups(config: DeepSeekV3Config, kv_dtype: str, mtp_layers: int = 0) -> tuple[CacheGroup, ...]:
+    """The cache of one attention rank: one latent a token and layer, which tensor parallelism replicates.
+
+    `mtp_layers` counts the MTP modules that run, each with a cache of its own.
+
+    Raises:
+        InputError: the dtype is unknown.
+    """
+    if kv_dtype not in _CACHE_ELEMENT_BYTES:
+        requirement = f"must be one of {', '.join(_CACHE_ELEMENT_BYTES)}"
+        suggestion = nearest(kv_dtype, _CACHE_ELEMENT_BYTES)
+        raise InputError(
+            Problem(requirement, repr(kv_dtype), path="deployment.kv_dtype", suggestion=suggestion)
+        )
+    layers = config.num_hidden_layers + mtp_layers
+    return (CacheGroup("latent", layers, layers * config.latent_dim * _CACHE_ELEMENT_BYTES[kv_dtype]),)
+
+
+def weight_bytes_per_rank(graph: OperatorGraph) -> int:
+    """Bytes of the weights that a rank stores: the graph's after the layout and the precision pass."""
+    return sum(weight_bytes_by_component(graph).values())
+
+
+def weight_bytes_by_component(graph: OperatorGraph) -> dict[str, int]:
+    """Stored bytes of weights by component."""
+    stored: dict[str, int] = {}
+    for block in graph.blocks:
+        for operator in block.operators:
+            stored[operator.component] = stored.get(
+                operator.component, 0
+            ) + block.repeat * stored_weight_bytes(operator)
+    return {component: n_bytes for component, n_bytes in stored.items() if n_bytes}
+
+
+def stored_weight_bytes(operator: Operator) -> int:
+    """Bytes of the operator's weights at rest; a look-up reads few rows of a table that is stored whole."""
+    if operator.kind == "embedding":
+        return int(total(tensor_bytes(t) for t in operator.inputs if t.role is Role.WEIGHT))
+    return int(operator.weight_bytes)
+
+
+@dataclass(frozen=True)
+class Work:
+    """FLOP and bytes of some operators, symbolic."""
+
+    flop: Expression = ZERO
+    causal_flop: Expression = ZERO
+    weight_bytes: Expression = ZERO
+    activation_read_bytes: Expression = ZERO
+    activation_write_bytes: Expression = ZERO
+    cache_read_bytes: Expression = ZERO
+    cache_write_bytes: Expression = ZERO
+    message_bytes: Expression = ZERO
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def at(self, bindings: Mapping[str, int]) -> dict[str, int]:
+        """The figures at a point."""
+        return {f.name: getattr(self, f.name).exact(bindings) for f in fields(self)}
+
+    def closed_forms(self) -> dict[str, str]:
+        """The figures as text in the graph's symbols."""
+        return {f.name: str(getattr(self, f.name)) for f in fields(self)}
+
+
+def operator_work(operator: Operator, repeat: int = 1) -> Work:
+    """The work of `repeat` calls of the operator."""
+    message = operator.collective.message_bytes if operator.collective else ZERO
+    return Work(
+        flop=operator.flop * repeat,
+        causal_flop=operator.causal_flop * repeat,
+        weight_bytes=operator.weight_bytes * repeat,
+        activation_read_bytes=operator.activation_read_bytes * repeat,
+        activation_write_bytes=operator.activation_write_bytes * repeat,
+        cache_read_bytes=operator.cache_read_bytes * repeat,
+        cache_write_bytes=operator.cache_write_bytes * repeat,
+        message_bytes=message * repeat,
+    )
+
+
+def work_by_component(graph: OperatorGraph) -> dict[str, Work]:
+    """Work of the whole graph by component, in the order in which components first appear."""
+    work: dict[str, Work] = {}
+    for block in graph.blocks:
+        for operator in block.operators:
+            added = operator_work(operator, block.repeat)
+            work[operator.component] = work.get(operator.component, Work()) + added
+    return work
+
+
+def graph_work(graph: OperatorGraph) -> Work:
+    """Work of the whole graph."""
+    return sum(work_by_component(graph).values(), Work())
+
+
+@dataclass(frozen=True)
+class GraphSummary:
+    """What `silicast graph` shows of one phase of a model."""
+
+    record: ModelRecord
+    graph: OperatorGraph
+    parameters: ParameterCounts
+    caches: tuple[CacheGroup, ...]
+    work: Mapping[str, Work]
+    at: Mapping[str, int]
+
+    @property
+    def total(self) -> Work:
+        """Work of all components."""
+        return sum(self.work.values(), Work())
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain data for JSON: closed forms and figures at the point."""
+        counts = self.parameters
+        return {
+            "model": self.record.key,
+            "phase": self.graph.phase,
+            "notes": list(self.record.notes),
+            "assumed_fields": list(self.record.assumed_fields()),
+            "parameters": {
+                "total": counts.total,
+                "active": counts.active,
+                "active_without_embedding": counts.active_without_embedding,
+                "mtp": counts.mtp,
+                "by_component": dict(counts.by_component),
+            },
+            "cache_groups": [asdict(group) for group in self.caches],
+            "symbols": list(self.graph.symbols),
+            "at": dict(self.at),
+            "total": _both(self.total, self.at),
+            "by_component": {name: _both(work, self.at) for name, work in self.work.items()},
+        }
+
+
+def _both(work: Work, point: Mapping[str, int]) -> dict[str, object]:
+    return {"closed_forms": work.closed_forms(), "at_point": work.at(point)}
+
+
+#: one sequence: a whole prompt, its second half, or the token after 4,095 others
+DEFAULT_POINTS: Mapping[str, Mapping[str, int]] = {
+    "prefill": {"B": 1, "S": 4096, "T": 0},
+    "chunked_prefill": {"B": 1, "S": 2048, "T": 2048},
+    "decode": {"B": 1, "S": 1, "T": 4095},
+    "mtp": {"B": 1, "S": 1, "T": 4095},
+}
+
+
+def graph_summary(
+    model: str, phase: str = "prefill", kv_dtype: str = "bf16", at: Mapping[str, int] | None = None
+) -> GraphSummary:
+    """Parameters, cache groups and work of a model's phase, before any layout or precision.
+
+    `at` binds B (sequences), S (new tokens) or T (past tokens) where `DEFAULT_POINTS` is not what is asked.
+
+    Raises:
+        InputError: the model or phase is unknown, or `at` names another symbol or a negative count.
+    """
+    record = resolve_model(model)
+    graph = load_graph(record, phase)
+    point = {**DEFAULT_POINTS[phase], **(at or {})}
+    problems = list(_point_problems(point))
+    if problems:
+        raise InputError(*problems)
+    return GraphSummary(
+        record=record,
+        graph=graph,
+        parameters=parameter_counts(record.config),
+        caches=cache_groups(record.config, kv_dtype),
+        work=work_by_component(graph),
+        at=point,
+    )
+
+
+def _point_problems(point: Mapping[str, int]) -> Iterator[Problem]:
+    for name, count in point.items():
+        if name not in ("B", "S", "T"):
+            yield Problem("symbol must be B, S or T", name, path="at")
+        elif count < 0:
+            yield Problem("must not be negative", str(count), path=f"at.{name}")
