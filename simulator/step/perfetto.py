@@ -25,7 +25,9 @@ _STEP_THREAD = 0
 def write_trace(run: StepRun, path: str | Path, name: str = "step") -> None:
     """Write the trace of a run, gzipped when the name ends in `.gz`. The file appears whole or not at all."""
     text = json.dumps(trace(run, name), separators=(",", ":"), allow_nan=False).encode()
-    _write_whole(Path(path), gzip.compress(text, mtime=0) if str(path).endswith(".gz") else text)
+    _write_whole(
+        Path(path), gzip.compress(text, compresslevel=6, mtime=0) if str(path).endswith(".gz") else text
+    )
 
 
 def trace(run: StepRun, name: str = "step") -> dict[str, Any]:
