@@ -45,11 +45,11 @@ class AttentionRow:
 
     __slots__ = ("_ends", "_inner", "_slopes", "_starts", "_values")
 
-    def __init__(self, grid: AttentionGrid, sequences: int) -> None:
+    def __init__(self, grid: AttentionGrid, sequences: int, base_s: float = 0.0) -> None:
         axis = grid.sequences
         i = min(max(int(axis.searchsorted(sequences)) - 1, 0), len(axis) - 2)
         u = max((sequences - axis[i]) / (axis[i + 1] - axis[i]), 0.0)
-        latency_s = (1 - u) * grid.latency_s[i] + u * grid.latency_s[i + 1]
+        latency_s = base_s + (1 - u) * grid.latency_s[i] + u * grid.latency_s[i + 1]
         slopes = (latency_s[1:] - latency_s[:-1]) / (grid.length[1:] - grid.length[:-1])
         knots, values = grid.length.tolist(), latency_s.tolist()
         self._inner: list[float] = knots[:-1]
@@ -82,6 +82,19 @@ class AttentionRows(dict[int, AttentionRow]):
         return row
 
 
+class SoloDecodeRows(dict[int, AttentionRow]):
+    """Decode steps of one rank by number of sequences: attention on top of what is the same at every length."""
+
+    def __init__(self, grid: AttentionGrid, solo_s: SoloEntries, head_s: Entries) -> None:
+        super().__init__()
+        self._parts = grid, solo_s, head_s
+
+    def __missing__(self, sequences: int) -> AttentionRow:
+        grid, solo_s, head_s = self._parts
+        row = self[sequences] = AttentionRow(grid, sequences, solo_s[sequences] + head_s[sequences])
+        return row
+
+
 class StepClock:
     """A step table in the form the serving loop reads."""
 
@@ -96,6 +109,7 @@ class StepClock:
         self.host_per_sequence_s = float(table.host_per_sequence_s)
         self.host_prefill_s = float(table.host_prefill_s)
         self.solo_s = SoloEntries(self.local_s, self.expert_s, self.host_base_s)
+        self.solo_decode = SoloDecodeRows(table.decode, self.solo_s, self.head_s)
         self.n_ranks = table.dp
 
     def tokens_s(self, rank_tokens: int, all_tokens: int, sampled: int, running: int) -> float:

@@ -139,7 +139,9 @@ def cut_prompts(rank: Rank, budget: int, now_s: float, max_prompts: int | None =
         budget -= new
     while budget > 0 and rank.waiting and len(chunks) < limit and rank.admissible():
         request = rank.admit(now_s)
-        new = min(ledger.prompt[request], budget)
+        new = ledger.prompt[request]
+        if new > budget:
+            new = budget
         chunks.append((request, new, 0))
         budget -= new
     return chunks

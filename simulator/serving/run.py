@@ -35,24 +35,22 @@ class Run:
 
     def stop_for(self, time_s: float, lag_steps: int) -> None:
         """End the run `lag_steps` after the first step that ends at `time_s` or later, if it is longer."""
-        step = self.first_end_from(time_s) + lag_steps
+        step = steps_until(time_s, self.start_s, self.first_s, self.growth_s, self.n_steps) + lag_steps
         if step < self.n_steps:
             self.stop_after(step)
 
-    def first_end_from(self, time_s: float) -> int:
-        """The first step, 0 being the start, that ends at `time_s` or later; the last one if none does."""
-        gap_s = time_s - self.start_s
-        if gap_s <= 0:
-            return 0
-        middle_s = self.first_s - self.growth_s / 2
-        root = middle_s * middle_s + 2 * self.growth_s * gap_s
-        guess = 2 * gap_s / (middle_s + sqrt(root)) if root >= 0 and middle_s > 0 else self.n_steps
-        step = min(int(guess) or 1, self.n_steps)
-        while step > 1 and self.end_of(step - 1) >= time_s:
-            step -= 1
-        while step < self.n_steps and self.end_of(step) < time_s:
-            step += 1
-        return step
+
+def steps_until(time_s: float, start_s: float, first_s: float, growth_s: float, most: int) -> int:
+    """The first step of a run, 0 being its start, that ends at `time_s` or later; `most` if none does before."""
+    gap_s = time_s - start_s
+    if gap_s <= 0.0:
+        return 0
+    middle_s = first_s - growth_s / 2
+    root = middle_s * middle_s + 2 * growth_s * gap_s
+    step = int(2 * gap_s / (middle_s + sqrt(root))) if root > 0.0 and middle_s > 0.0 else 1
+    while step < most and start_s + (step * first_s + growth_s * (step * (step - 1) / 2)) < time_s:
+        step += 1
+    return step
 
 
 @dataclass(frozen=True)

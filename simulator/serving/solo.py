@@ -6,6 +6,15 @@ from simulator.serving.engine import Engine
 class SoloEngine(Engine):
     """One rank, without the loops and maxima over ranks; a test holds it to `LockstepEngine` with one rank."""
 
+    def _plan(self, now_s: float) -> bool:
+        rank = self.ranks[0]
+        if rank.held_tokens > rank.capacity_tokens:
+            self._make_room(rank)
+        if rank.waiting or rank.partial:
+            rank.chunks = self._policy.plan(rank, now_s)
+            return bool(rank.chunks)
+        return False
+
     def _price_mixed_step(self) -> None:
         clock, rank, run = self._clock, self.ranks[0], self._run
         chunks = rank.chunks
@@ -34,23 +43,20 @@ class SoloEngine(Engine):
             return False
         clock, run = self._clock, self._run
         length = rank.context_tokens / decoding
-        attention_s, growth_s, knot = clock.decode[decoding].line(length)
-        first_s = run.first_s = (
-            clock.solo_s[decoding]
-            + clock.head_s[decoding]
-            + clock.host_per_sequence_s * len(rank.running)
-            + attention_s
-        )
-        run.growth_s = growth_s
+        first_s, growth_s, knot = clock.solo_decode[decoding].line(length)
+        n_running = len(rank.running)
+        first_s += clock.host_per_sequence_s * n_running
         n_steps = rank.next_finish_step - rank.decode_step if self._jumps else 1
         if n_steps > 1:
             if length + n_steps - 1 > knot:
                 n_steps = int(knot - length) + 1
             if rank.held_tokens + (n_steps - 1) * decoding > rank.capacity_tokens:
                 n_steps = rank.room()
+        run.first_s = first_s
+        run.growth_s = growth_s
         run.n_steps = n_steps
         run.end_s = run.start_s + (n_steps * first_s + growth_s * (n_steps * (n_steps - 1) / 2))
-        if n_steps > 1 and self._next_arrival_s < run.end_s and len(rank.running) < rank.max_running:
+        if n_steps > 1 and self._next_arrival_s < run.end_s and n_running < rank.max_running:
             run.stop_for(self._next_arrival_s, self._lag_steps)
         return True
 
