@@ -8,14 +8,21 @@ from rich.table import Table
 from rich.text import Text
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "") -> Table:
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    caption: str = "",
+    fold_first: bool = False,
+) -> Table:
     """A table; columns whose heading starts with `>` are right-aligned, they and the first never wrap."""
     made = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     made.caption, made.caption_justify = caption or None, "left"
     for index, heading in enumerate(columns):
         numeric = heading.startswith(">")
         justify: JustifyMethod = "right" if numeric else "left"
-        whole = numeric or index == 0
+        whole = numeric or (index == 0 and not fold_first)
         made.add_column(heading.removeprefix(">"), justify=justify, no_wrap=whole, overflow="fold")
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))

@@ -46,4 +46,7 @@ def schema_of(name: str) -> dict[str, object]:
     module, attribute = FORMATS[name]
     model = getattr(import_module(module), attribute)
     assert issubclass(model, BaseModel)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | model.model_json_schema()
+    schema: dict[str, object] = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema"
+    } | model.model_json_schema()
+    return schema

@@ -1,0 +1,51 @@
+"""Trace a model's graphs anew from the reference implementation. Needs the extra `reference` (torch)."""
+
+import argparse
+from pathlib import Path
+
+from hardware_specs.records.errors import GateFailedError, InputError, Problem
+from reports.cli.parser import add_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model, where the files go, and a comparison with the shipped ones."""
+    parser.add_argument("model", help="canonical key, hub name or path of a config.json")
+    parser.add_argument(
+        "--phase", action="append", help="prefill, chunked_prefill, decode, mtp (default: all four)"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder to write graph files to (default: nothing is written)"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="compare with the shipped graphs; 4 when one differs"
+    )
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Emit, write or compare."""
+    _require_torch()
+    from model_graphs.configs import resolve_model
+    from reports.console import console, print_json, progress
+    from reports.emitted import compare, emit_phases, emitted_json, emitted_table, write_graphs
+
+    record = resolve_model(args.model)
+    with progress("emitting") as tick:
+        graphs = emit_phases(record, args.phase, tick)
+    written = write_graphs(args.out, graphs) if args.out else []
+    differences = compare(record, graphs) if args.check else None
+    if args.json:
+        print_json(emitted_json(graphs, written, differences))
+    else:
+        console().print(emitted_table(graphs, written, differences))
+    if differences:
+        raise GateFailedError("emitted graphs differ from the shipped ones: " + ", ".join(differences))
+    return 0
+
+
+def _require_torch() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        requirement = "emit needs torch: pip install 'silicast[reference]' (the shipped graphs need none)"
+        raise InputError(Problem(requirement, "an installation without torch"))

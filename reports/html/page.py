@@ -1,0 +1,89 @@
+"""The report: one HTML file that needs no network. Sections in reading order, one script, one style sheet."""
+
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+
+from plotly.offline import get_plotlyjs
+
+from reports.html import sections
+from reports.html.markup import definitions
+from reports.load_curve import LoadCurve
+from reports.rows import describe_deployment, describe_engine, describe_load
+from reports.simulation import SimulationReport
+from reports.versions import silicast_version
+
+_DRAW = """
+for (const data of document.querySelectorAll("script[data-chart]")) {
+  const figure = JSON.parse(data.textContent);
+  const settings = {displayModeBar: false, responsive: true};
+  Plotly.newPlot(data.dataset.chart, figure.data, figure.layout, settings);
+}
+addEventListener("beforeprint", () => {
+  for (const part of document.querySelectorAll("details")) part.open = true;
+});
+"""
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """What a report shows: the simulation and its load curve."""
+
+    simulation: SimulationReport
+    curve: LoadCurve
+
+
+def render(content: ReportContent) -> str:
+    """The whole file. The same content gives the same text."""
+    scenario = content.simulation.forecast.scenario
+    parts = list(sections.all_sections(content.simulation, content.curve))
+    links = "".join(f'<a href="#{anchor}">{escape(title)}</a>' for anchor, title, _ in parts)
+    body = "".join(html for _, _, html in parts)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(scenario.name)} - silicast</title>
+<style>
+{_style()}</style>
+</head>
+<body>
+<header>
+<h1>{escape(scenario.description or scenario.name)}</h1>
+<p>{escape(_subtitle(content))}</p>
+<nav>{links}</nav>
+</header>
+<main>
+{sections.indicators(content.simulation)}
+{body}
+</main>
+<footer>{_identity(content)}</footer>
+<script>{get_plotlyjs()}</script>
+<script>{_DRAW}</script>
+</body>
+</html>
+"""
+
+
+def _style() -> str:
+    return (files("reports") / "html" / "style.css").read_text(encoding="utf-8")
+
+
+def _subtitle(content: ReportContent) -> str:
+    scenario = content.simulation.forecast.scenario
+    parts = (describe_deployment(scenario), describe_engine(scenario), describe_load(scenario))
+    return "; ".join(parts)
+
+
+def _identity(content: ReportContent) -> str:
+    forecast = content.simulation.forecast
+    versions = ", ".join(f"{name} {text}" for name, text in forecast.versions.items())
+    return definitions(
+        [
+            ("made by", f"silicast {silicast_version()}"),
+            ("input hash", forecast.input_hash),
+            ("seed", str(forecast.scenario.workload.seed)),
+            ("versions", versions),
+        ]
+    )
