@@ -1,7 +1,7 @@
 """Request traces: readers of the Azure CSV and the Mooncake JSONL, and a writer of the latter.
 
-A broken row is reported with its line number and left out; every problem of the file comes back at once and the
-good rows are answered. Times are seconds from the first request of the file.
+A broken row is reported with its line number and left out; every problem of the file comes back at once and
+the good rows are answered. Times are seconds from the first request of the file.
 """
 
 import csv
@@ -24,7 +24,7 @@ _TIME = re.compile(r"^(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\
 
 @dataclass(frozen=True, slots=True)
 class TraceRow:
-    """One request of a trace: when it was sent, its lengths, and the hashes of its prompt's blocks if known."""
+    """One request: when it was sent, its lengths, and the hashes of its prompt's blocks where known."""
 
     arrival_s: float
     input_tokens: int

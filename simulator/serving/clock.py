@@ -1,8 +1,9 @@
-"""The step table as the engine's clock: plain floats on demand, and straight lines in context for decode runs.
+"""The step table as the engine's clock: plain floats on demand, straight lines in context for decode runs.
 
-The serving loop asks for a step's latency a million times, mostly at the same few batch sizes. Token tables become
-dictionaries filled on first use, and a row of an attention grid becomes a piecewise-linear function of length with
-its next knot, so that a run of decode steps is priced in one go. Nothing here rounds: values are the table's own.
+The serving loop asks for a step's latency a million times, mostly at the same few batch sizes. Token tables
+become dictionaries filled on first use, and a row of an attention grid becomes a piecewise-linear function of
+length with its next knot, so that a run of decode steps is priced in one go. Nothing here rounds: values are
+the table's own.
 """
 
 from bisect import bisect_left
@@ -28,7 +29,7 @@ class Entries(dict[int, float]):
 
 
 class SoloEntries(dict[int, float]):
-    """Token tables of one rank and the host's base, summed: on a single rank they are read at the same count."""
+    """Token tables and the host's base, summed: on a single rank they are read at the same count."""
 
     def __init__(self, local_s: Entries, expert_s: Entries, host_base_s: float) -> None:
         super().__init__()
@@ -64,7 +65,7 @@ class AttentionRow:
         return self._values[j] + self._slopes[j] * (length - self._starts[j])
 
     def line(self, length: float) -> tuple[float, float, float]:
-        """Seconds at a mean length, seconds per token of length from there on, and the length this holds up to."""
+        """Seconds at a mean length, what each token of length adds from there on, and up to which length."""
         j = bisect_left(self._inner, length)
         slope = self._slopes[j]
         return self._values[j] + slope * (length - self._starts[j]), slope, self._ends[j]
@@ -83,7 +84,7 @@ class AttentionRows(dict[int, AttentionRow]):
 
 
 class SoloDecodeRows(dict[int, AttentionRow]):
-    """Decode steps of one rank by number of sequences: attention on top of what is the same at every length."""
+    """Decode steps of one rank by number of sequences: attention on top of what no length changes."""
 
     def __init__(self, grid: AttentionGrid, solo_s: SoloEntries, head_s: Entries) -> None:
         super().__init__()

@@ -1,10 +1,11 @@
 """One serving engine as a simpy process: one event a step, or one for a run of decode steps that are alike.
 
-This is the life of an engine: requests come through a serial front end, the policy fills a step, the step passes,
-its tokens are counted in. What a step costs and does to the ranks is left to `SoloEngine` and `LockstepEngine`. A run
-of decode steps ends where something could change: a sequence finishes, a request arrives that could be admitted, the
-cache is full, or attention leaves a straight piece of its table. A request that reaches another replica's engine in
-the middle of such a run cuts it short at the end of the step in progress.
+This is the life of an engine: requests come through a serial front end, the policy fills a step, the step
+passes, its tokens are counted in. What a step costs and does to the ranks is left to `SoloEngine` and
+`LockstepEngine`. A run of decode steps ends where something could change: a sequence finishes, a request
+arrives that could be admitted, the cache is full, or attention leaves a straight piece of its table. A
+request that reaches another replica's engine in the middle of such a run cuts it short at the end of the step
+in progress.
 """
 
 from abc import ABC, abstractmethod
@@ -26,7 +27,8 @@ from simulator.serving.run import Run
 class Engine(ABC):
     """A replica: attention ranks in lockstep behind one serial front end.
 
-    `on_finish(request, time_s)` is called for every request that ends, while the engine stands between two steps.
+    `on_finish(request, time_s)` is called for every request that ends, while the engine stands between two
+    steps.
     """
 
     def __init__(
@@ -187,12 +189,12 @@ class Engine(ABC):
         """Count in the run that has just ended."""
 
     def _stop_for_arrival(self) -> None:
-        """End the run with the step after which the next arrival is seen, unless no rank has a slot for it."""
+        """End the run where the next arrival is seen, unless no rank has a slot for it."""
         if any(len(rank.running) < rank.max_running for rank in self.ranks):
             self._run.stop_for(self._next_arrival_s, self._lag_steps)
 
     def _complete_prompts(self, rank: Rank) -> None:
-        """Give the requests whose prompts are complete their first token, or the next one after a preemption."""
+        """Give requests with complete prompts their first token, or the next one after a preemption."""
         ledger, now_s = self._ledger, self._run.end_s
         n_joined = 0
         for request in rank.completing:

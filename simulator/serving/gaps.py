@@ -1,8 +1,8 @@
 """Gaps between the tokens of a sequence (ITL) that are longer than a step.
 
 While every step decodes, a gap is a step and the log of runs tells it. Where prompts run alone the decoding
-sequences wait, and the gap that ends their wait depends on when each had its last token: `TokenGaps` keeps groups of
-them. A preempted request waits too, until its prompt has been computed again.
+sequences wait, and the gap that ends their wait depends on when each had its last token: `TokenGaps` keeps
+groups of them. A preempted request waits too, until its prompt has been computed again.
 """
 
 from simulator.serving.run import Run

@@ -14,13 +14,14 @@ Routing = Literal["round_robin", "least_loaded", "random"]
 class EngineOptions:
     """Options of one engine; every replica has the same, and limits are those of one attention rank.
 
-    `kv_reserve_output_fraction`: see `Policy`; None takes the policy's own rule. `frontend_s_per_token` is serial
-    work per prompt token before the engine sees a request, one front end a replica. `first_token_s` and
-    `stream_interval_steps` (in TPOTs of the request) delay every token on its way to the client, so they add to TTFT
-    and E2E, leave TPOT alone, and hold back the next request of a closed-loop client. `pipeline_depth` 2 schedules
-    a step while the one before it still runs: a request waits one step more until it is seen. `rank_routing` says
-    which attention rank a request goes to; "least_loaded" counts waiting and running requests.
-    `jump_decode_runs` False simulates every decode step by itself, with the same result.
+    `kv_reserve_output_fraction`: see `Policy`; None takes the policy's own rule. `frontend_s_per_token` is
+    serial work per prompt token before the engine sees a request, one front end a replica. `first_token_s`
+    and `stream_interval_steps` (in TPOTs of the request) delay every token on its way to the client, so they
+    add to TTFT and E2E, leave TPOT alone, and hold back the next request of a closed-loop client.
+    `pipeline_depth` 2 schedules a step while the one before it still runs: a request waits one step more
+    until it is seen. `rank_routing` says which attention rank a request goes to; "least_loaded" counts
+    waiting and running requests. `jump_decode_runs` False simulates every decode step by itself, with the
+    same result.
     """
 
     policy: Policy

@@ -1,8 +1,9 @@
 """Scheduling policies: what each serving engine puts into its next step.
 
-A policy is asked for the prompt chunks of the next step of a rank whenever prompts wait or are part-way, and names a
-victim when the cache runs out. It reads and changes the rank only through `admissible`, `admit` and the rank's sums.
-To add one, subclass `Policy` and write `plan`; `POLICIES` names the built-in ones as stack files do.
+A policy is asked for the prompt chunks of the next step of a rank whenever prompts wait or are part-way, and
+names a victim when the cache runs out. It reads and changes the rank only through `admissible`, `admit` and
+the rank's sums. To add one, subclass `Policy` and write `plan`; `POLICIES` names the built-in ones as stack
+files do.
 """
 
 from abc import ABC, abstractmethod
@@ -20,10 +21,10 @@ from simulator.serving.rank import Chunk, Rank
 class Policy(ABC):
     """What one engine does. `max_prompts_per_step` limits the prompts that share a step; none by default.
 
-    `stalls_decode`: a step with prompts runs no decode on that rank. `whole_prompts`: a prompt is never cut, so none
-    may exceed the step's tokens. `reserve_output_fraction`: share of the output still to come that admission counts
-    as taken; below 1 the cache can run out, and then `victim` is dropped and computed again later, at the head of
-    the queue if `requeue_at_head`.
+    `stalls_decode`: a step with prompts runs no decode on that rank. `whole_prompts`: a prompt is never cut,
+    so none may exceed the step's tokens. `reserve_output_fraction`: share of the output still to come that
+    admission counts as taken; below 1 the cache can run out, and then `victim` is dropped and computed again
+    later, at the head of the queue if `requeue_at_head`.
     """
 
     max_prompts_per_step: int | None = None
@@ -37,7 +38,8 @@ class Policy(ABC):
     def plan(self, rank: Rank, now_s: float) -> list[Chunk]:
         """The chunks of the next step, in order; empty if no prompt can run.
 
-        An empty plan must stay empty until a request arrives, finishes or is preempted: decode runs are jumped.
+        An empty plan must stay empty until a request arrives, finishes or is preempted: decode runs are
+        jumped.
         """
 
     def victim(self, rank: Rank) -> int:
@@ -49,11 +51,12 @@ class Policy(ABC):
 class VllmV1(Policy):
     """Decode first, prompts cut to fill the rest of the token budget, every step may be mixed.
 
-    The whole prompt's cache must be free at admission; nothing is reserved for the output. When a decode finds no
-    cache, the request admitted last goes back to the head of the queue.
+    The whole prompt's cache must be free at admission; nothing is reserved for the output. When a decode
+    finds no cache, the request admitted last goes back to the head of the queue.
 
     References:
-        vLLM 0.20.2 v1/core/sched/scheduler.py: running requests first, `scheduler_reserve_full_isl`, FCFS preemption.
+        vLLM 0.20.2 v1/core/sched/scheduler.py: running requests first, `scheduler_reserve_full_isl`, FCFS
+        preemption.
     """
 
     reserve_output_fraction: ClassVar[float] = 0.0
@@ -67,13 +70,13 @@ class VllmV1(Policy):
 class SglangPrefillFirst(Policy):
     """Prompts run alone, up to the chunk budget, while any can; the decoding sequences of the rank wait.
 
-    At most the last prompt of a step is cut. When the cache runs out, the request with the fewest generated tokens
-    (ties: the longest prompt) goes to the tail of the queue.
+    At most the last prompt of a step is cut. When the cache runs out, the request with the fewest generated
+    tokens (ties: the longest prompt) goes to the tail of the queue.
 
     References:
-        SGLang 0.5.23 srt/managers/scheduler.py and schedule_policy.py: running requests with ignore_eos are charged
-        their whole output. The decaying new_token_ratio of older versions is one number here, and a request is
-        never charged less because another frees its cache sooner.
+        SGLang 0.5.23 srt/managers/scheduler.py and schedule_policy.py: running requests with ignore_eos are
+        charged their whole output. The decaying new_token_ratio of older versions is one number here, and a
+        request is never charged less because another frees its cache sooner.
     """
 
     stalls_decode: ClassVar[bool] = True
@@ -90,7 +93,7 @@ class SglangPrefillFirst(Policy):
 
 @dataclass(frozen=True)
 class SglangMixed(SglangPrefillFirst):
-    """SGLang with `enable_mixed_chunk`: the decoding sequences ride along and take their share of the budget."""
+    """SGLang with `enable_mixed_chunk`: decoding sequences ride along and take their share of the budget."""
 
     stalls_decode: ClassVar[bool] = False
 
@@ -106,7 +109,8 @@ class TensorRtLlm(Policy):
     Admission reserves the prompt and all of its output (GUARANTEED_NO_EVICT), so nothing is ever preempted.
 
     References:
-        TensorRT-LLM capacityScheduler.cpp 02a10fe, microBatchScheduler.cpp 0a949d3; chunked context is off by default.
+        TensorRT-LLM capacityScheduler.cpp 02a10fe, microBatchScheduler.cpp 0a949d3; chunked context is off by
+        default.
     """
 
     whole_prompts: ClassVar[bool] = True
@@ -126,7 +130,7 @@ class TensorRtLlm(Policy):
 
 
 def cut_prompts(rank: Rank, budget: int, now_s: float, max_prompts: int | None = None) -> list[Chunk]:
-    """Chunks that fill `budget` tokens: first the prompts that are part-way, then new ones as they are admissible."""
+    """Chunks that fill `budget` tokens: first the prompts that are part-way, then new ones if admissible."""
     limit = max_prompts or inf
     ledger = rank.ledger
     chunks: list[Chunk] = []

@@ -1,8 +1,8 @@
 """Bookkeeping of one attention rank, at a constant cost a step however many sequences run.
 
-A rank keeps sums (tokens in the KV cache, context that attention reads, output still owed) and buckets of requests
-by the decode step in which they finish; it never visits its sequences one by one. When a step happens is the
-engine's business, what goes into a step the policy's.
+A rank keeps sums (tokens in the KV cache, context that attention reads, output still owed) and buckets of
+requests by the decode step in which they finish; it never visits its sequences one by one. When a step
+happens is the engine's business, what goes into a step the policy's.
 """
 
 from collections import deque
@@ -21,9 +21,9 @@ Chunk = tuple[int, int, int]
 class Ledger:
     """Per-request columns of a run, as lists indexed by request; times in seconds, `UNKNOWN_S` before.
 
-    `prompt` is what must be prefilled (the input, and after a preemption the output so far too), `done` how much of
-    it is; `left` is the output still to come as of the last time the request was queued; `finish_step` is the decode
-    step of its rank in which a decoding request ends, -1 for the others.
+    `prompt` is what must be prefilled (the input, and after a preemption the output so far too), `done` how
+    much of it is; `left` is the output still to come as of the last time the request was queued;
+    `finish_step` is the decode step of its rank in which a decoding request ends, -1 for the others.
     """
 
     __slots__ = ("admitted_s", "done", "finish_s", "finish_step", "first_token_s", "left", "prompt", "sent_s")
@@ -52,9 +52,9 @@ class RankLimits(NamedTuple):
 class Rank:
     """The running set of one attention rank and the queue in front of it.
 
-    `held_tokens` is what the KV cache holds once the next step has taken its slots: the prompts of admitted requests
-    in full, and every token generated. `owed_tokens` is the output that running requests still have to produce.
-    `context_tokens` is what attention reads in the next decode step, its own new tokens included.
+    `held_tokens` is what the KV cache holds once the next step has taken its slots: the prompts of admitted
+    requests in full, and every token generated. `owed_tokens` is the output that running requests still have
+    to produce. `context_tokens` is what attention reads in the next decode step, its own new tokens included.
     """
 
     def __init__(self, ledger: Ledger, limits: RankLimits) -> None:
@@ -105,7 +105,7 @@ class Rank:
         return (self.capacity_tokens - self.held_tokens) // self.n_decoding + 1
 
     def take(self, chunks: list[Chunk]) -> tuple[int, int]:
-        """Count in the chunks of the next step: their new tokens, and the sum of these times the tokens before."""
+        """Count in the next step's chunks: their new tokens, and the sum of new times past tokens."""
         ledger = self.ledger
         prompt, done = ledger.prompt, ledger.done
         self.chunks = chunks
@@ -120,7 +120,7 @@ class Rank:
         return tokens, products
 
     def start_decoding(self, request: int) -> None:
-        """Count in a request whose prompt is complete and whose next token has been sampled, one more being owed."""
+        """Count in a request whose prompt is complete and whose next token has been sampled."""
         ledger = self.ledger
         self.partial.remove(request)
         self.n_decoding += 1
@@ -137,7 +137,7 @@ class Rank:
             bucket.append(request)
 
     def decode(self, n_steps: int) -> None:
-        """Count in `n_steps` decode steps of every decoding sequence; none may finish before the last of them."""
+        """Count in decode steps of every decoding sequence; none may finish before the last of them."""
         self.decode_step += n_steps
         tokens = n_steps * self.n_decoding
         self.held_tokens += tokens
@@ -173,7 +173,7 @@ class Rank:
         return self.ledger.left[request] - (step - self.decode_step) if step >= 0 else 0
 
     def preempt(self, request: int, requeue_at_head: bool) -> None:
-        """Take a running request out, drop its cache and queue it again, its output so far part of its prompt."""
+        """Take a running request out and queue it again, its output so far now part of its prompt."""
         ledger = self.ledger
         if ledger.finish_step[request] >= 0:
             self._stop_decoding(request)

@@ -41,7 +41,7 @@ class Run:
 
 
 def steps_until(time_s: float, start_s: float, first_s: float, growth_s: float, most: int) -> int:
-    """The first step of a run, 0 being its start, that ends at `time_s` or later; `most` if none does before."""
+    """The first step of a run, 0 being its start, that ends at `time_s` or later; `most` if none does."""
     gap_s = time_s - start_s
     if gap_s <= 0.0:
         return 0
@@ -70,7 +70,7 @@ class RunLog:
         return cls(*np.array(flat, dtype=np.float64).reshape(-1, len(COLUMNS)).T)
 
     def counters(self) -> dict[str, float]:
-        """Sums over the run: steps, decode steps, decoding sequences over these, busy seconds, peak of the cache."""
+        """Steps, decode steps, the sequences of these summed, busy seconds, and the peak of the cache."""
         busy_s = self.n_steps * self.first_s + self.growth_s * self.n_steps * (self.n_steps - 1) / 2
         return {
             "steps": float(self.n_steps.sum()),

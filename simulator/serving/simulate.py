@@ -1,7 +1,7 @@
 """A workload served by replicas of an engine, from the first request to the last token.
 
-The client is here: it sends requests at their times, or keeps a closed loop of clients busy, and gives them to the
-replicas in turn. Times in the result are what the client sees.
+The client is here: it sends requests at their times, or keeps a closed loop of clients busy, and gives them
+to the replicas in turn. Times in the result are what the client sees.
 """
 
 from random import Random
@@ -50,7 +50,8 @@ def check_servable(options: EngineOptions, requests: Requests) -> None:
             f"a request of {longest:,} tokens does not fit the KV cache of a rank; it holds "
             f"{options.kv_capacity_tokens:,} tokens"
         )
-    longest = int(requests.input_tokens.max())
+    resumes = options.reserve_fraction < 1  # with its output so far, if it was preempted
+    longest = int((requests.input_tokens + resumes * (requests.output_tokens - 1)).max())
     if options.policy.whole_prompts and longest > options.step_tokens:
         raise InfeasibleError(
             f"a prompt of {longest:,} tokens does not fit a step of {options.step_tokens:,} tokens; "
@@ -86,7 +87,7 @@ class _Run:
         self._engines[request % len(self._engines)].submit(request, at_s)
 
     def _answered(self, request: int, finish_s: float) -> None:
-        """Let the client of a closed loop send its next request once it has seen the last token of this one."""
+        """Let the client of a closed loop send its next request once it has seen this one's last token."""
         if self._n_sent < len(self._output):
             self._send(finish_s + self._delay_s(request))
 
@@ -141,7 +142,7 @@ class _Run:
         )
 
     def _counters(self) -> dict[str, float]:
-        """Sums over replicas; the peak of the cache is of the fullest rank, the decode batch is of one engine."""
+        """Sums over replicas; the peak of the cache is of one rank, the mean decode batch of one engine."""
         log = RunLog.of([entry for engine in self._engines for entry in engine.log])
         totals = log.counters()
         totals["prefill_steps"] = float(sum(engine.n_prefill_steps for engine in self._engines))

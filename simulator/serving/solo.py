@@ -1,10 +1,10 @@
-"""An engine with one attention rank, which is most of them: the same rules as in lockstep, as one straight line."""
+"""An engine with one attention rank, as most have: the rules of lockstep in one straight line."""
 
 from simulator.serving.engine import Engine
 
 
 class SoloEngine(Engine):
-    """One rank, without the loops and maxima over ranks; a test holds it to `LockstepEngine` with one rank."""
+    """One rank, without loops and maxima over ranks; a test holds it to `LockstepEngine` with one rank."""
 
     def _plan(self, now_s: float) -> bool:
         rank = self.ranks[0]

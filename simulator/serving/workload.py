@@ -1,7 +1,8 @@
 """Who sends what when: the requests of a workload, drawn once from its seed.
 
-Every stochastic source (arrivals, input lengths, output lengths) has a generator of its own, so that changing one
-law leaves the draws of the others as they were. The reply times that pace a closed loop come from the engine.
+Every stochastic source (arrivals, input lengths, output lengths) has a generator of its own, so that changing
+one law leaves the draws of the others as they were. The reply times that pace a closed loop come from the
+engine.
 """
 
 from dataclasses import dataclass
@@ -95,8 +96,8 @@ def generate(workload: Workload, seed: int | None = None) -> Requests:
 def draw_lengths(lengths: Lengths, n_requests: int, rng: np.random.Generator) -> IntArray:
     """Tokens of `n_requests` requests, each one or more.
 
-    `uniform` covers the integers from `low_fraction * mean` (rounded down) to `mean`, both ends included, as the
-    benchmark clients draw them; `lognormal` is scaled so that the mean of the law is `mean`.
+    `uniform` covers the integers from `low_fraction * mean` (rounded down) to `mean`, both ends included, as
+    the benchmark clients draw them; `lognormal` is scaled so that the mean of the law is `mean`.
     """
     if lengths.law == "fixed":
         return np.full(n_requests, lengths.mean, dtype=np.int64)
