@@ -15,7 +15,8 @@ Record = Mapping[str, str]
 class MeasuredRow:
     """One measured run. `figures` maps a metric's name to its value; `suite` names the table it is scored in.
 
-    `deployment_key` groups rows of one model, engine, system and topology, for leave-one-deployment-out folds.
+    `deployment_key` groups rows of one model, engine, system and topology, for leave-one-deployment-out folds;
+    `flags` say what about the run is suspected (by stated rules), so that it can be scored with and without.
     """
 
     id: str
@@ -24,6 +25,7 @@ class MeasuredRow:
     suite: str
     assumptions: tuple[str, ...]
     deployment_key: str
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

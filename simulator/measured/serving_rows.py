@@ -20,6 +20,13 @@ _FIXED_GRIDS = (({1024, 2048, 4096}, {128, 256, 512}), ({1000, 2000, 4000, 8000}
 _PRECISIONS = {"fp8": "fp8", "fp4": "fp4", "nvfp4": "fp4", "bf16": "bf16", "bfloat16": "bf16"}
 _METRICS = ("ttft_ms", "tpot_ms")
 
+SPECULATION = "speculation suspected"
+DYNAMO = "Dynamo front end"
+STALL = "start-up stall"
+#: (version, first day) of TensorRT-LLM runs of DeepSeek that speculation explains
+_SPECULATIVE = (("1.1.0rc2.post2", "2026-01-10"), ("1.2.0rc6.post3", "2026-01-01"))
+_STALLS_BEFORE = "2025-12-01"
+
 
 def read_serving_file(path: Path) -> tuple[list[MeasuredRow], list[UnansweredRow]]:
     """Every row that reads, and the reason for every row that does not."""
@@ -47,6 +54,8 @@ def serving_row(record: Record) -> MeasuredRow:
         figures.pop("ttft_ms", None)
     model = resolve_model(record["model_path"]).key
     law = client_length_law(record.get("image", ""), isl, osl)
+    flags = run_flags(model, backend, precision, record)
+    mtp = "+mtp" if SPECULATION in flags else ""
     deployment = Deployment(
         model=model,
         system=record["system"],
@@ -56,7 +65,7 @@ def serving_row(record: Record) -> MeasuredRow:
         ep=ep,
         precision=precision,
         stack=backend,  # type: ignore[arg-type] # one of BACKENDS by `choice`
-        stack_version=record.get("backend_version", ""),
+        stack_version=record.get("backend_version", "") + mtp,
         date=record.get("measured", ""),
     )
     workload = Workload(
@@ -64,7 +73,7 @@ def serving_row(record: Record) -> MeasuredRow:
         input_tokens=Lengths(law=law, mean=isl),
         output_tokens=Lengths(law=law, mean=osl),
     )
-    assumed = [f"client lengths {law}"]
+    assumed = [f"client lengths {law}", *flags]
     if not deployment.stack_version:
         assumed.append(f"{backend} version: newest before {deployment.date or 'today'}")
     return MeasuredRow(
@@ -74,7 +83,27 @@ def serving_row(record: Record) -> MeasuredRow:
         suite="V1 serving, aggregated",
         assumptions=tuple(assumed),
         deployment_key=deployment_key(deployment),
+        flags=flags,
     )
+
+
+def run_flags(model: str, backend: str, precision: str, record: Record) -> tuple[str, ...]:
+    """What is suspected about a run, from its model, engine, precision, image and date.
+
+    Speculation is never recorded; TensorRT-LLM runs of DeepSeek-R1 under two images, one of them from a certain day
+    on, are a third faster than the same engine before and after. Dynamo images put another front end and router
+    before the engine. SGLang before 0.5.6 stalls for seconds at the start of an fp4 run.
+    """
+    flags: list[str] = []
+    version, day = record.get("backend_version", ""), record.get("measured", "")
+    deepseek = model.startswith("deepseek-")
+    if deepseek and backend == "trtllm" and any(version == v and day >= since for v, since in _SPECULATIVE):
+        flags.append(SPECULATION)
+    if "ai-dynamo" in record.get("image", ""):
+        flags.append(DYNAMO)
+    if deepseek and backend == "sglang" and precision == "fp4" and day and day < _STALLS_BEFORE:
+        flags.append(STALL)
+    return tuple(flags)
 
 
 def deployment_key(deployment: Deployment) -> str:

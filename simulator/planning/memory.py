@@ -1,67 +1,84 @@
-"""Does it fit: weights, KV cache, activations and workspace of one device, each shown.
+"""Does it fit: weights, activations, workspace and KV cache of one device, each shown.
 
-A device's capacity is what its driver reports. The stack decides which fraction of it the engine may use and how
-much it keeps as workspace.
+A device's capacity is what its driver reports; the stack says which fraction of it the engine may use and how much
+it keeps as workspace. A replica fits when every rank holds its weights and the cache of at least one request.
 """
 
 from dataclasses import dataclass
 
 from hardware_specs.parts import SystemSpec
 from hardware_specs.records.errors import DoesNotFitError
-from model_graphs.layout import Layout
+from model_graphs.graph import OperatorGraph
 from model_graphs.totals import CacheGroup, weight_bytes_per_rank
 from simulator.forecast import MemoryFit, MemoryTerm
-from simulator.stacks.model import StackVersion
+from simulator.stacks.model import StackRules
+
+GIB = 2**30
 
 
 @dataclass(frozen=True)
 class MemoryDemand:
-    """What a layout asks of one device, before the cache."""
+    """What one rank of a layout asks of its device. `label` names the layout in errors."""
 
     weights_bytes: float
     activation_bytes: float
+    kv_bytes_per_token: float
+    kv_bytes_per_sequence: float
+    label: str
+
+
+def memory_demand(
+    graph: OperatorGraph, groups: tuple[CacheGroup, ...], step_tokens: int, label: str
+) -> MemoryDemand:
+    """The demand of a rank whose prefill graph this is, after its layout and precision.
+
+    Activations are the largest operator's operands in a step that uses its whole token budget.
+    """
+    point = {"B": 1, "S": step_tokens, "T": 0}
+    activations = max(
+        float(op.activation_read_bytes.evaluate(point) + op.activation_write_bytes.evaluate(point))
+        for block in graph.blocks
+        if block.name != "head"
+        for op in block.operators
+    )
+    return MemoryDemand(
+        weights_bytes=float(weight_bytes_per_rank(graph)),
+        activation_bytes=activations,
+        kv_bytes_per_token=float(sum(group.bytes_per_token for group in groups)),
+        kv_bytes_per_sequence=float(sum(group.bytes_per_sequence for group in groups)),
+        label=label,
+    )
 
 
 def memory_fit(
     system: SystemSpec,
-    stack: StackVersion,
+    rules: StackRules,
     demand: MemoryDemand,
-    groups: tuple[CacheGroup, ...],
-    tp: int,
+    *,
     memory_fraction: float | None = None,
-    longest_request_tokens: int = 1,
+    request_tokens: int = 1,
+    nearest_fit: str = "",
 ) -> MemoryFit:
     """The fit of one device.
 
     Raises:
-        DoesNotFitError: the weights and workspace leave no room for the longest request.
+        DoesNotFitError: nothing is left for the cache of one request of `request_tokens`.
     """
     capacity = system.device.memory.capacity_bytes.value
-    usable = capacity * (memory_fraction or stack.memory_fraction.value)
+    usable = capacity * (memory_fraction or rules.memory_fraction.value)
     terms = (
-        MemoryTerm("weights", demand.weights_bytes, "rank-local, at the stored precision with scales"),
-        MemoryTerm("activations", demand.activation_bytes, "largest step of the token budget"),
-        MemoryTerm("workspace", stack.workspace_bytes.value, stack.workspace_bytes.source),
+        MemoryTerm("weights", demand.weights_bytes, "of one rank, as stored, scales included"),
+        MemoryTerm("activations", demand.activation_bytes, "largest operator at the step's token budget"),
+        MemoryTerm("workspace", rules.workspace.value, rules.workspace.source),
     )
     needed = sum(term.needed_bytes for term in terms)
-    per_token = kv_bytes_per_token(groups, tp)
-    left = usable - needed
-    if left < per_token * longest_request_tokens:
-        raise DoesNotFitError(
-            f"one rank on {system.key} (weights {demand.weights_bytes / 2**30:.1f} GiB, "
-            f"cache of one request of {longest_request_tokens} tokens {per_token * longest_request_tokens / 2**30:.2f} GiB)",
-            needed + per_token * longest_request_tokens,
-            usable,
-        )
+    cache = demand.kv_bytes_per_token * request_tokens + demand.kv_bytes_per_sequence
+    if needed + cache > usable:
+        raise DoesNotFitError(f"{demand.label} on {system.key}", needed + cache, usable, nearest_fit)
     return MemoryFit(
         terms=terms,
         capacity_bytes=capacity,
         usable_bytes=usable,
-        kv_bytes_per_token=per_token,
-        kv_capacity_tokens=int(left // per_token),
+        kv_bytes_per_token=demand.kv_bytes_per_token,
+        kv_capacity_tokens=int((usable - needed) // demand.kv_bytes_per_token),
     )
-
-
-def kv_bytes_per_token(groups: tuple[CacheGroup, ...], tp: int) -> float:
-    """Cache bytes of a token on one rank: latent caches are replicated over `tp`, head caches are divided."""
-    return sum(group.bytes_per_token for group in groups)

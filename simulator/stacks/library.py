@@ -116,17 +116,23 @@ def _release(file: StackFile, version: str, on: str) -> tuple[StackRelease, str]
         release = _neighbour({r.version: r for r in file.versions}, version)
         known = "" if release.version == version else f" is not modelled; rules of {release.version}"
         return release, f"version {version}{known}"
+    plain = [r for r in file.versions if not _version(r.version).local]
     if not on:
-        return file.versions[-1], f"newest modelled: {file.versions[-1].version}"
-    released = [r for r in file.versions if r.released <= _date(on)]
-    release = max(released, key=lambda r: r.released) if released else file.versions[0]
+        return plain[-1], f"newest modelled: {plain[-1].version}"
+    released = [r for r in plain if r.released <= _date(on)]
+    release = max(released, key=lambda r: r.released) if released else plain[0]
     return release, f"newest before {on}: {release.version}"
 
 
 def _neighbour(known: dict[str, T], version: str) -> T:
-    """The entry of this version, else of the nearest older one, else of the oldest."""
+    """The entry of this version, else of the nearest older one, else of the oldest.
+
+    A local label (`+mtp`) names a different way to run a version: only entries with the same label are neighbours,
+    or those without one where no entry has it.
+    """
     wanted = _version(version)
-    ordered = sorted(known, key=_version)
+    alike = [v for v in known if _version(v).local == wanted.local] or [v for v in known if not _version(v).local]
+    ordered = sorted(alike, key=_version)
     older = [v for v in ordered if _version(v) <= wanted]
     return known[older[-1] if older else ordered[0]]
 

@@ -38,6 +38,9 @@ class StackRules(_Record):
     workspace: BytesQ = Field(description="graphs, communication buffers, fragmentation; a device")
     kv_reserve_output_fraction: FractionQ = Field(description="share of the output that admission reserves")
     frontend_s_per_token: SecondsQ = Field(description="serial tokenisation before admission")
+    attention_dp_wait_steps: NumberQ = Field(
+        description="steps that a prompt waits, with data-parallel attention, for the other ranks to have one too"
+    )
     kv_dtype: dict[str, str] = Field(description="cache dtype by weight precision; `default` otherwise")
 
 

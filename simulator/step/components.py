@@ -27,7 +27,12 @@ FloatArray = NDArray[np.float64]
 BANDWIDTH_KINDS = frozenset(
     {"embedding", "rmsnorm", "add_rmsnorm", "rope", "kv_append", "silu_mul", "add", "concat", "quantize"}
 )
-_MOE_COMPONENTS = frozenset({"moe"})
+#: the routed half of a layer, and the collectives that gather or scatter the tokens of all attention ranks around it
+_ROUTED_KINDS = frozenset(
+    {"moe_route", "moe_experts", "all_gather", "reduce_scatter", "ep_dispatch", "ep_combine"}
+)
+_NO_TRAFFIC_BYTES = 1e-6  # so little that only the launch is left
+_PREFIX_PROBE = (2048.0, 8192.0)  # new and past tokens at which a prefix is priced
 
 #: every count while tiles and waves are coarse, then finer than a tile, then one step a wave
 TOKEN_GRID = np.unique(
@@ -96,6 +101,7 @@ class ComponentBuilder:
         self.decode_graph = decode
         self.prefill_graph = prefill
         self.dp = dp
+        self.launch_s = float(library.bandwidth_bound(_NO_TRAFFIC_BYTES, "add").latency_s)
         self.estimates: list[tuple[str, float, float]] = []  # family, seconds, log half width at a mid-size step
         self.grades: list[Grade] = []
         self.evidence: set[str] = set()
@@ -149,7 +155,7 @@ class ComponentBuilder:
             if operator.collective is not None:
                 tally.network_s = tally.network_s + latency
             elif operator.kind in BANDWIDTH_KINDS:
-                tally.bandwidth_s = tally.bandwidth_s + latency
+                tally.bandwidth_s = tally.bandwidth_s + latency - repeat * self.launch_s
                 tally.small_kernels += repeat
             else:
                 tally.kernel_s = tally.kernel_s + latency
@@ -174,12 +180,14 @@ class ComponentBuilder:
 
     def _prefix_s(self, operators: Iterable[tuple[int, Operator]]) -> float:
         """Seconds per (new token x past token) of a chunk that attends to its own earlier chunks."""
+        new, past = _PREFIX_PROBE
         seconds = 0.0
-        for repeat, op in operators:
-            if op.kind != "attention":
-                continue
-            pairs = float(np.asarray(op.flop.evaluate({"B": 1.0, "S": 1.0, "T": 0.0})))
-            seconds += repeat * pairs / self.library.attention_flop_per_s()
+        for repeat, operator in operators:
+            if operator.kind == "attention":
+                heads = float(operator.inputs[0].shape[-2].evaluate({}))
+                with_past = self.library.mla_prefill(1, new, heads, past=past).latency_s
+                alone = self.library.mla_prefill(1, new, heads).latency_s
+                seconds += repeat * float(with_past - alone) / (new * past)
         return seconds
 
 
@@ -204,7 +212,7 @@ def _past(operator: Operator) -> bool:
 
 def _routed(operator: Operator) -> bool:
     """Whether the operator sees the tokens of every attention rank."""
-    return operator.component in _MOE_COMPONENTS
+    return operator.kind in _ROUTED_KINDS
 
 
 def _reshaped(tally: Tally, shape: tuple[int, int]) -> Tally:

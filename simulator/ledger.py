@@ -1,0 +1,57 @@
+"""What a forecast rests on: choices made where the input was silent, constants used, and versions."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from hardware_specs.records.quantities import Quantity
+from simulator.forecast import Assumption
+from simulator.prepared import Prepared
+from simulator.scenario.model import Scenario
+from simulator.step.constants import StackConstants
+
+_PACKAGES = ("numpy", "simpy", "pandas", "pydantic")
+
+
+def assumptions_of(prepared: Prepared, scenario: Scenario) -> tuple[Assumption, ...]:
+    """Every choice that the scenario did not state, then every constant with its source."""
+    d = prepared.deployment
+    chosen = [
+        Assumption("stack", f"{d.stack} {prepared.stack.release.version}", prepared.stack.reason, "assumed")
+        if not d.stack_version
+        else Assumption("stack", f"{d.stack} {d.stack_version}", prepared.stack.reason, "given"),
+        Assumption("kv_dtype", prepared.kv_dtype, "the stack's default" if d.kv_dtype == "auto" else "given", "assumed"),
+        _tiered("step_tokens", d.step_tokens, prepared.step_tokens),
+        _tiered("max_running", d.max_running, prepared.max_running),
+        Assumption("expert load", "power_law_1.01", "kernel tables and serving fits prefer it to balanced", "fitted"),
+    ]
+    chosen += [Assumption("note", note, "model, layout or precision", "assumed") for note in prepared.notes]
+    if scenario.price_usd_per_gpu_hour is not None:
+        price = f"{scenario.price_usd_per_gpu_hour:g} USD per GPU-hour"
+        chosen.append(Assumption("price", price, scenario.price_source or "given", "given"))
+    rules = prepared.stack.rules
+    chosen.append(_figure("memory fraction", rules.memory_fraction))
+    chosen.append(_figure("workspace", rules.workspace))
+    constants = prepared.stack.constants
+    chosen += [_figure(name, getattr(constants, name)) for name in StackConstants.names()]
+    chosen += [Assumption("kernels", evidence, "calibration", "fitted") for evidence in prepared.components.evidence]
+    return tuple(chosen)
+
+
+def _tiered(name: str, stated: int | None, used: int) -> Assumption:
+    return Assumption(name, str(used), "given" if stated else "the stack's default for this memory", "assumed")
+
+
+def _figure(name: str, figure: Quantity) -> Assumption:
+    return Assumption(name, f"{figure.value:g} (SI)", figure.source, str(figure.kind))
+
+
+def versions() -> dict[str, str]:
+    """Versions of the code and of the libraries whose arithmetic a result depends on."""
+    found = {}
+    for package in ("silicast", *_PACKAGES):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+

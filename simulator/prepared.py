@@ -1,0 +1,176 @@
+"""A deployment made ready: names resolved, rank-local graphs, memory fit, and the ingredients of its steps.
+
+Everything here depends on the deployment and on shipped data only, never on the workload, so it is made once and
+kept by content.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from hardware_specs.library import load_system
+from hardware_specs.parts import SystemSpec
+from hardware_specs.records.errors import DoesNotFitError, InputError
+from model_graphs.configs import ModelRecord, resolve_model
+from model_graphs.graph import OperatorGraph
+from model_graphs.dtypes import COMPUTE_DTYPES
+from model_graphs.graph_io import load_graph
+from model_graphs.layout import Layout, apply_layout
+from model_graphs.precision import apply_precision
+from model_graphs.totals import cache_groups
+from simulator.costs.library import KernelLibrary
+from simulator.forecast import MemoryFit
+from simulator.planning.memory import memory_demand, memory_fit
+from simulator.scenario.model import Deployment
+from simulator.serving.options import EngineOptions
+from simulator.serving.policy import policy_named
+from simulator.stacks.library import Stack, load_stack
+from simulator.stacks.model import tier_value
+from simulator.step.components import ComponentBuilder, StepComponents
+
+PHASES = ("prefill", "decode", "chunked_prefill")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `prepare` makes of a deployment."""
+
+    deployment: Deployment
+    model: ModelRecord
+    system: SystemSpec
+    stack: Stack
+    layout: Layout
+    kv_dtype: str
+    graphs: Mapping[str, OperatorGraph]
+    library: KernelLibrary
+    components: StepComponents
+    memory: MemoryFit
+    notes: tuple[str, ...]
+
+    @property
+    def step_tokens(self) -> int:
+        """Token budget of a step on one attention rank."""
+        tier = tier_value(self.stack.rules.step_tokens, self.system.device.memory.capacity_bytes.value)
+        return self.deployment.step_tokens or int(tier.value)
+
+    @property
+    def max_running(self) -> int:
+        """Cap on running sequences of one attention rank."""
+        tier = tier_value(self.stack.rules.max_running, self.system.device.memory.capacity_bytes.value)
+        return self.deployment.max_running or int(tier.value)
+
+    def engine_options(self, first_token_s: float, stream_interval_steps: float) -> EngineOptions:
+        """The serving engine's options under this stack."""
+        rules = self.stack.rules
+        wait_steps = rules.attention_dp_wait_steps.value if self.layout.dp > 1 else 0.0
+        return EngineOptions(
+            policy=policy_named(rules.policy),
+            step_tokens=self.step_tokens,
+            max_running=self.max_running,
+            kv_capacity_tokens=self.memory.kv_capacity_tokens,
+            kv_reserve_output_fraction=rules.kv_reserve_output_fraction.value,
+            first_token_s=first_token_s,
+            stream_interval_steps=stream_interval_steps + wait_steps,
+            frontend_s_per_token=rules.frontend_s_per_token.value,
+            replicas=self.deployment.replicas,
+        )
+
+
+@lru_cache(maxsize=256)
+def prepare(deployment: Deployment) -> Prepared:
+    """The deployment made ready.
+
+    Raises:
+        InputError: a name is unknown, a width does not divide, or a dtype is not known.
+        DoesNotFitError: the model does not fit the memory of its devices.
+    """
+    model = resolve_model(deployment.model)
+    system = load_system(deployment.system)
+    stack = load_stack(deployment.stack, deployment.stack_version, deployment.date)
+    layout = deployment_layout(deployment, model)
+    kv_dtype = _kv_dtype(deployment, stack)
+    graphs = rank_graphs(deployment, model, system, layout, kv_dtype)
+    memory = _memory(deployment, model, system, stack, graphs["prefill"], kv_dtype)
+    library = KernelLibrary(system, deployment.stack)
+    return Prepared(
+        deployment=deployment,
+        model=model,
+        system=system,
+        stack=stack,
+        layout=layout,
+        kv_dtype=kv_dtype,
+        graphs=graphs,
+        library=library,
+        components=ComponentBuilder(library, graphs["decode"], graphs["prefill"], layout.dp).build(),
+        memory=memory,
+        notes=(*model.notes, *graphs["decode"].notes),
+    )
+
+
+def _memory(
+    deployment: Deployment,
+    model: ModelRecord,
+    system: SystemSpec,
+    stack: Stack,
+    graph: OperatorGraph,
+    kv_dtype: str,
+) -> MemoryFit:
+    """The memory fit of one rank; where it fails, the narrowest replica of this system that would hold the model."""
+    d = deployment
+    tokens = d.step_tokens or int(
+        tier_value(stack.rules.step_tokens, system.device.memory.capacity_bytes.value).value
+    )
+    label = f"{model.key} {d.precision} tp{d.tp} dp{d.dp} ep{d.ep}"
+    demand = memory_demand(graph, cache_groups(model.config, kv_dtype), tokens, label)
+    try:
+        return memory_fit(system, stack.rules, demand, memory_fraction=d.gpu_memory_fraction)
+    except DoesNotFitError as error:
+        hint = nearest_fit(deployment, model, system, stack, kv_dtype)
+        raise DoesNotFitError(error.what, error.needed_bytes, error.available_bytes, hint) from None
+
+
+def nearest_fit(
+    deployment: Deployment, model: ModelRecord, system: SystemSpec, stack: Stack, kv_dtype: str
+) -> str:
+    """The narrowest tensor-parallel replica of this system and precision that fits, in words; empty if none does."""
+    for width in (1, 2, 4, 8, 16, 32, 64, 128):
+        wider = deployment.model_copy(update={"gpus": width, "tp": width, "dp": 1, "ep": 1, "pp": 1})
+        try:
+            layout = deployment_layout(wider, model)
+            graph = _rank_graph("prefill", wider, model, system, layout, kv_dtype)
+            demand = memory_demand(graph, cache_groups(model.config, kv_dtype), 1, "")
+            memory_fit(system, stack.rules, demand, memory_fraction=deployment.gpu_memory_fraction)
+        except (InputError, DoesNotFitError):
+            continue
+        return f"{width} x {system.key} with tp {width} at {deployment.precision}"
+    return ""
+
+
+def deployment_layout(deployment: Deployment, model: ModelRecord) -> Layout:
+    """The layout that the widths of a deployment mean, checked against the model and the number of devices."""
+    d = deployment
+    return Layout.of(model.config, gpus=d.gpus, tp=d.tp, dp=d.dp, ep=d.ep, pp=d.pp)
+
+
+def rank_graphs(
+    deployment: Deployment, model: ModelRecord, system: SystemSpec, layout: Layout, kv_dtype: str
+) -> dict[str, OperatorGraph]:
+    """Rank-local graphs of every phase, weights stored as the deployment says."""
+    return {phase: _rank_graph(phase, deployment, model, system, layout, kv_dtype) for phase in PHASES}
+
+
+def _rank_graph(
+    phase: str, deployment: Deployment, model: ModelRecord, system: SystemSpec, layout: Layout, kv_dtype: str
+) -> OperatorGraph:
+    supported = frozenset(dtype for dtype in COMPUTE_DTYPES if system.device.supports(dtype))
+    local = apply_layout(load_graph(model.key, phase), layout)
+    return apply_precision(local, deployment.precision, kv_dtype, supported)
+
+
+def _kv_dtype(deployment: Deployment, stack: Stack) -> str:
+    if deployment.kv_dtype != "auto":
+        return deployment.kv_dtype
+    defaults = stack.rules.kv_dtype
+    return defaults.get(deployment.precision, defaults["default"])
+
+

@@ -1,0 +1,113 @@
+"""One prefill or decode step of a deployment at operator level: timeline, breakdown, and what bounds it."""
+
+from dataclasses import dataclass
+
+from hardware_specs.records.errors import InputError, Problem, nearest
+from hardware_specs.records.evidence import Estimate, worst
+from hardware_specs.records.hashing import content_hash
+from model_graphs.runs.records import StepRun
+from simulator.costs.energy import step_energy_j
+from simulator.engine.streams import run_step
+from simulator.ledger import versions
+from simulator.prepared import Prepared, prepare
+from simulator.scenario.model import Deployment
+from simulator.step.breakdown import Breakdown, break_down, explain
+from simulator.step.pricing import Work, graph_work, price_step
+
+PHASES = ("prefill", "decode", "chunked_prefill")
+
+
+@dataclass(frozen=True)
+class StepForecast:
+    """A step: its run, where the time goes, latency and energy with intervals, and the weakest evidence."""
+
+    deployment: Deployment
+    phase: str
+    run: StepRun
+    breakdown: Breakdown
+    explanation: str
+    latency: Estimate
+    energy_j: Estimate
+    power_w: Estimate
+    work: Work
+    evidence: tuple[str, ...]
+    input_hash: str
+    versions: dict[str, str]
+
+
+def forecast_step(deployment: Deployment, phase: str, batch: int, length: int, past: int = 0) -> StepForecast:
+    """One step of `batch` sequences of the whole replica.
+
+    `length` is the context of a decoding sequence, or the new tokens of a prompt (after `past` cached ones in a
+    chunked prefill). Energy and power are those of all devices of a replica, GPU only.
+
+    Raises:
+        InputError: the phase or a count is wrong, or the deployment is.
+        DoesNotFitError: the model does not fit.
+    """
+    _check(phase, batch, length, past, deployment)
+    prepared = prepare(deployment)
+    point = _point(phase, batch / prepared.layout.dp, length, past)
+    sampled = max(batch / prepared.layout.dp, 1.0)
+    priced = price_step(
+        prepared.graphs[phase],
+        prepared.library,
+        prepared.stack.constants.plain(),
+        point,
+        n_ranks=prepared.layout.n_ranks,
+        sampled=sampled,
+        running=float(batch) if phase == "decode" else 0.0,
+    )
+    run = run_step(priced.program)
+    grade = worst(priced.grade, prepared.stack.grade)
+    width = prepared.stack.tpot_log_half_width
+    work = graph_work(prepared.graphs[phase], point, sampled)
+    energy, power = step_energy_j(
+        prepared.system, work.flop, work.traffic_bytes, run.makespan_s, prepared.layout.n_ranks, grade
+    )
+    breakdown = break_down(run)
+    return StepForecast(
+        deployment=deployment,
+        phase=phase,
+        run=run,
+        breakdown=breakdown,
+        explanation=explain(breakdown),
+        latency=Estimate.from_log_half_width(run.makespan_s * 1e3, width, "ms", grade),
+        energy_j=energy,
+        power_w=power,
+        work=work,
+        evidence=priced.evidence,
+        input_hash=_hash(prepared, phase, batch, length, past),
+        versions=versions(),
+    )
+
+
+def _point(phase: str, batch: float, length: int, past: int) -> dict[str, float]:
+    if phase == "decode":
+        return {"B": batch, "S": 1.0, "T": float(length - 1)}
+    return {"B": batch, "S": float(length), "T": float(past)}
+
+
+def _check(phase: str, batch: int, length: int, past: int, deployment: Deployment) -> None:
+    problems = []
+    if phase not in PHASES:
+        problems.append(
+            Problem(f"phase must be one of {', '.join(PHASES)}", phase, path="phase", suggestion=nearest(phase, PHASES))
+        )
+    for name, value, least in (("batch", batch, 1), ("length", length, 1), ("past", past, 0)):
+        if value < least:
+            problems.append(Problem(f"must be at least {least}", str(value), path=name))
+    if past and phase != "chunked_prefill":
+        problems.append(Problem("past tokens belong to phase chunked_prefill", str(past), path="past"))
+    if problems:
+        raise InputError(*problems)
+
+
+def _hash(prepared: Prepared, *parts: object) -> str:
+    return content_hash(
+        prepared.deployment.model_dump(mode="json"),
+        prepared.system.content_hash,
+        prepared.model.content_hash,
+        prepared.stack.content_hash,
+        *parts,
+    )
