@@ -20,11 +20,13 @@ _GROUPS: dict[str, dist.ProcessGroup] = {}
 @contextmanager
 def process_groups(groups: Mapping[str, dist.ProcessGroup]) -> Iterator[None]:
     """Bind group names to process groups for the collectives that run inside."""
+    outer = dict(_GROUPS)
     _GROUPS.update(groups)
     try:
         yield
     finally:
         _GROUPS.clear()
+        _GROUPS.update(outer)
 
 
 def _input_bytes(call: Call) -> Dim:

@@ -277,3 +277,9 @@ def test_ranks_of_a_layout_share_the_sharded_work_and_weights(name, phase):
     experts = [op for op in graph(phase, layout).blocks[2].operators if op.kind == "moe_experts"]
     # 256 experts of 3 x 7168 x 2048 weights of 2 bytes over all ranks
     assert int(experts[0].weight_bytes) * layout.n_ranks == 256 * 3 * 7168 * 2048 * 2
+
+
+@pytest.mark.parametrize(("n_dense", "blocks"), [(0, ["moe_layer"]), (4, ["dense_layer"])])
+def test_a_model_with_layers_of_one_kind_has_one_block_of_layers(n_dense, blocks):
+    emitted = emit(TINY.model_copy(update={"first_k_dense_replace": n_dense}), "decode")
+    assert [(b.name, b.repeat) for b in emitted.blocks] == [("embedding", 1), (blocks[0], 4), ("head", 1)]
