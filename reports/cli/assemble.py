@@ -16,7 +16,7 @@ from hardware_specs.records.wording import Complaint, sentences
 from reports.cli.flags import WORKLOAD_DEFAULTS, field_default
 from reports.cli.scenarios import find_scenario
 from simulator.forecast import Assumption
-from simulator.scenario.model import Scenario
+from simulator.scenario.model import Deployment, Scenario
 
 Tree = dict[str, Any]
 
@@ -83,6 +83,13 @@ def _drop_points(tree: Tree, given: Tree) -> tuple[Assumption, ...]:
         return ()
     why = f"{', '.join(changed)} changed the deployment that they were measured on"
     return (Assumption("measured points of the scenario", "left out", why, "assumed"),)
+
+
+def deployment_from(args: argparse.Namespace) -> tuple[Deployment, tuple[Assumption, ...]]:
+    """The deployment alone, for commands that simulate no workload, and the defaults that filled it."""
+    scenario, assumed = scenario_from(args)
+    workload = {f"--{name}" for name in WORKLOAD_DEFAULTS}
+    return scenario.deployment, tuple(one for one in assumed if one.what not in workload)
 
 
 def _defaults_used(given: Tree) -> list[str]:

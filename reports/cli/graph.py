@@ -1,0 +1,44 @@
+"""What the work of a model is: parameters, FLOPs, bytes by role and cache groups, closed and at a point.
+
+No device, layout or precision takes part. Symbols: B sequences, S new and T past tokens of each sequence.
+"""
+
+import argparse
+
+from reports.cli.parser import add_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model, the phase, the point."""
+    parser.add_argument("model", help="canonical key, hub name or path of a config.json")
+    phases = "prefill, chunked_prefill, decode or mtp"
+    parser.add_argument("--phase", default="prefill", help=f"{phases} (default: prefill)")
+    parser.add_argument("--kv-dtype", default="bf16", help="of the KV cache: bf16 or fp8 (default: bf16)")
+    parser.add_argument("--batch", type=int, help="B, sequences (default: 1)")
+    parser.add_argument(
+        "--new", type=int, help="S, new tokens a sequence (default: 4096 in prefill, 1 in decode)"
+    )
+    parser.add_argument(
+        "--past", type=int, help="T, past tokens a sequence (default: 0 in prefill, 4095 in decode)"
+    )
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Summarise the graph."""
+    from model_graphs.totals import graph_summary
+    from reports.console import console, print_json
+    from reports.graph_tables import graph_tables
+    from reports.versions import runtime_versions
+
+    given = {"B": args.batch, "S": args.new, "T": args.past}
+    point = {symbol: count for symbol, count in given.items() if count is not None}
+    summary = graph_summary(args.model, args.phase, args.kv_dtype, point)
+    if args.json:
+        identity = {"content_hash": summary.record.content_hash, "versions": runtime_versions()}
+        print_json({"schema_version": 1, **summary.as_dict(), **identity})
+        return 0
+    out = console()
+    for made in graph_tables(summary):
+        out.print(made)
+    return 0
