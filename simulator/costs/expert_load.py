@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hardware_specs.records.errors import InputError, Problem
 from simulator.costs.estimates import FloatArray
@@ -94,7 +95,7 @@ def _routed_counts(
     counts = np.minimum(np.round(weights / weights.sum() * total), tokens)
     missing = int(total - counts.sum())
     if missing > 0:
-        _hand_out(counts, missing, tokens)
+        _hand_out(counts, missing, tokens, rng.permutation(n_experts))
     elif missing < 0:
         _take_back(counts, -missing)
     return np.asarray(counts, np.float64)
@@ -107,10 +108,13 @@ def _power_law(uniform: FloatArray, alpha: float, low: float, high: float) -> Fl
     return np.asarray((low**exponent + uniform * (high**exponent - low**exponent)) ** (1 / exponent))
 
 
-def _hand_out(counts: FloatArray, missing: int, ceiling: int) -> None:
-    """Give `missing` rows to the least loaded experts, evenly, in place."""
+def _hand_out(counts: FloatArray, missing: int, ceiling: int, turn: NDArray[np.int64]) -> None:
+    """Give `missing` rows to the least loaded experts, evenly, in place; `turn` decides among equals.
+
+    Without a random turn, the rows of a small batch would all go to the experts of the first rank.
+    """
     while missing > 0:
-        order = np.argsort(counts, kind="stable")
+        order = turn[np.argsort(counts[turn], kind="stable")]
         room = np.minimum(ceiling - counts[order], np.ceil(missing / len(counts)))
         given = np.minimum(np.cumsum(room), missing)
         counts[order] += np.diff(given, prepend=0.0)
