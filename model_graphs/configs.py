@@ -146,13 +146,9 @@ class Provenance(_Record):
         unknown = [name for name in self.fields if name not in DeepSeekV3Config.model_fields]
         if unknown:
             known = DeepSeekV3Config.model_fields
+            requirement = "must be a field of the config"
             raise InputError(
-                *(
-                    Problem(
-                        "must be a field of the config", name, path="fields", suggestion=nearest(name, known)
-                    )
-                    for name in unknown
-                )
+                *(Problem(requirement, name, suggestion=nearest(name, known)) for name in unknown)
             )
         return self
 
@@ -209,12 +205,12 @@ def resolve_model(name: str) -> ModelRecord:
     Raises:
         InputError: nothing is known under the name, or the file is not a valid config of this architecture.
     """
+    names = {alias.lower(): record for record in list_models() for alias in _names(record)}
+    if name.lower() in names:
+        return names[name.lower()]
     path = Path(name)
     if path.suffix == ".json" or (path / "config.json").is_file():
         return _from_config_json(path if path.suffix == ".json" else path / "config.json")
-    names = {alias.lower(): record for record in list_models() for alias in (record.key, *record.aliases)}
-    if name.lower() in names:
-        return names[name.lower()]
     choices = [record.key for record in list_models()]
     problem = Problem(
         f"model must be one of {', '.join(choices)}, a hub name of one, or a path to a config.json",
@@ -223,6 +219,13 @@ def resolve_model(name: str) -> ModelRecord:
         suggestion=nearest(name.rsplit("/", 1)[-1].lower(), choices) or nearest(name.lower(), names),
     )
     raise InputError(problem)
+
+
+def _names(record: ModelRecord) -> Iterator[str]:
+    """The key, and each hub name with and without its owner."""
+    yield record.key
+    for alias in record.aliases:
+        yield from (alias, alias.rsplit("/", 1)[-1])
 
 
 @cache

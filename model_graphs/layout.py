@@ -7,7 +7,7 @@ kinds and components that emission recorded; tests hold it equal to exports of t
 under real layouts. Under `dp`, the symbol B counts the sequences of one attention rank.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -106,21 +106,22 @@ def _width_problems(
     if gpus % ranks:
         requirement = f"must be a multiple of the {ranks} devices of a replica (tp {tp} x dp {dp} x pp {pp})"
         yield Problem(requirement, str(gpus), path="deployment.gpus")
-    for name in ("num_attention_heads", "intermediate_size", "shared_intermediate_size", "vocab_size"):
-        yield from _divides("tp", tp, name, getattr(config, name))
-    yield from _divides("ep", ep, "n_routed_experts", config.n_routed_experts)
-    yield from _divides("ep", ep, "tp x dp", tp * dp)
+    dense = ("num_attention_heads", "intermediate_size", "shared_intermediate_size", "vocab_size")
+    yield from _divides("tp", tp, {name: getattr(config, name) for name in dense})
+    yield from _divides("ep", ep, {"n_routed_experts": config.n_routed_experts, "tp x dp": tp * dp})
     if not tp * dp % ep:
+        moe_tp = tp * dp // ep
         yield from _divides(
-            "ep", tp * dp // ep, "moe_intermediate_size", config.moe_intermediate_size, "tp x dp / ep"
+            "ep", moe_tp, {"moe_intermediate_size": config.moe_intermediate_size}, "tp x dp / ep"
         )
 
 
-def _divides(field: str, width: int, name: str, whole: int, what: str = "") -> Iterator[Problem]:
-    if whole % width:
-        fitting = ", ".join(str(n) for n in range(1, min(whole, 512) + 1) if whole % n == 0)
-        requirement = f"{what or field} must divide {name} {whole} (one of {fitting})"
-        yield Problem(requirement, str(width), path=f"deployment.{field}")
+def _divides(field: str, width: int, wholes: Mapping[str, int], what: str = "") -> Iterator[Problem]:
+    missed = [f"{name} {whole}" for name, whole in wholes.items() if whole % width]
+    if missed:
+        below = max(n for n in range(1, width + 1) if not any(whole % n for whole in wholes.values()))
+        requirement = f"{what or field} must divide {' and '.join(missed)}"
+        yield Problem(requirement, str(width), path=f"deployment.{field}", suggestion=str(below))
 
 
 def _dispatch_problems(dispatch: Dispatch, tp: int, dp: int, ep: int) -> Iterator[Problem]:

@@ -48,6 +48,7 @@ def test_the_shipped_models_are_these() -> None:
         ("nvidia/DeepSeek-R1-NVFP4", "deepseek-r1"),
         ("nvidia/DeepSeek-V3.1-NVFP4", "deepseek-v3.1"),
         ("DEEPSEEK-R1", "deepseek-r1"),
+        ("DeepSeek-R1-0528", "deepseek-r1"),
     ],
 )
 def test_hub_names_resolve_to_canonical_keys(name: str, key: str) -> None:

@@ -134,14 +134,18 @@ def test_a_narrower_rank_never_moves_more_bytes() -> None:
 def test_every_width_that_does_not_divide_is_told_at_once() -> None:
     with pytest.raises(InputError) as caught:
         Layout.of(V3, gpus=10, tp=3, dp=2, ep=5)
-    told = [(problem.path, problem.requirement.split(" (")[0]) for problem in caught.value.problems]
+    told = [
+        (problem.path, problem.requirement.split(" (")[0], problem.suggestion)
+        for problem in caught.value.problems
+    ]
     assert told == [
-        ("deployment.gpus", "must be a multiple of the 6 devices of a replica"),
-        ("deployment.tp", "tp must divide num_attention_heads 128"),
-        ("deployment.tp", "tp must divide shared_intermediate_size 2048"),
-        ("deployment.tp", "tp must divide vocab_size 129280"),
-        ("deployment.ep", "ep must divide n_routed_experts 256"),
-        ("deployment.ep", "ep must divide tp x dp 6"),
+        ("deployment.gpus", "must be a multiple of the 6 devices of a replica", ""),
+        (
+            "deployment.tp",
+            "tp must divide num_attention_heads 128 and shared_intermediate_size 2048 and vocab_size 129280",
+            "2",
+        ),
+        ("deployment.ep", "ep must divide n_routed_experts 256 and tp x dp 6", "2"),
     ]
 
 
