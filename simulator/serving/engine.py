@@ -189,8 +189,9 @@ class Engine(ABC):
         """Count in the run that has just ended."""
 
     def _stop_for_arrival(self) -> None:
-        """End the run where the next arrival is seen, unless no rank has a slot for it."""
-        if any(len(rank.running) < rank.max_running for rank in self.ranks):
+        """End the run where the next arrival is seen, unless it finds no slot and is routed blindly."""
+        full = all(len(rank.running) >= rank.max_running for rank in self.ranks)
+        if not full or self._options.rank_routing == "least_loaded":
             self._run.stop_for(self._next_arrival_s, self._lag_steps)
 
     def _complete_prompts(self, rank: Rank) -> None:
