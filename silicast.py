@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simulator.predict import StepForecast, forecast, load_scenario, step
-
     from hardware_specs.library import list_systems, load_system
     from hardware_specs.parts import SystemSpec
     from hardware_specs.records.errors import (
@@ -26,9 +24,12 @@ if TYPE_CHECKING:
     )
     from hardware_specs.records.evidence import Estimate, Grade
     from model_graphs.configs import ModelRecord, list_models, resolve_model
+    from reports.scenarios import load_scenario
     from simulator.forecast import Forecast
+    from simulator.predict import forecast
     from simulator.scenario.model import Deployment, Scenario, Workload
     from simulator.stacks.library import Stack, list_stacks, load_stack
+    from simulator.step_forecast import StepForecast, forecast_step
 
 __version__ = "0.1.0"
 
@@ -51,6 +52,7 @@ __all__ = [
     "Workload",
     "__version__",
     "forecast",
+    "forecast_step",
     "list_models",
     "list_stacks",
     "list_systems",
@@ -59,7 +61,6 @@ __all__ = [
     "load_system",
     "main",
     "resolve_model",
-    "step",
 ]
 
 _MODULES = {
@@ -75,10 +76,12 @@ _MODULES = {
     ),
     "hardware_specs.records.evidence": ("Estimate", "Grade"),
     "model_graphs.configs": ("ModelRecord", "list_models", "resolve_model"),
+    "reports.scenarios": ("load_scenario",),
     "simulator.forecast": ("Forecast",),
-    "simulator.predict": ("StepForecast", "forecast", "load_scenario", "step"),
+    "simulator.predict": ("forecast",),
     "simulator.scenario.model": ("Deployment", "Scenario", "Workload"),
     "simulator.stacks.library": ("Stack", "list_stacks", "load_stack"),
+    "simulator.step_forecast": ("StepForecast", "forecast_step"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 _PACKAGES = ("hardware_specs", "model_graphs", "reference_impl", "simulator", "reports")

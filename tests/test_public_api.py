@@ -26,6 +26,7 @@ API = [
     "Workload",
     "__version__",
     "forecast",
+    "forecast_step",
     "list_models",
     "list_stacks",
     "list_systems",
@@ -34,7 +35,6 @@ API = [
     "load_system",
     "main",
     "resolve_model",
-    "step",
 ]
 
 

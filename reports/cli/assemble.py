@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from hardware_specs.records.errors import InputError, Problem
 from hardware_specs.records.wording import Complaint, sentences
 from reports.cli.flags import WORKLOAD_DEFAULTS, field_default
-from reports.cli.scenarios import find_scenario
+from reports.scenarios import load_scenario
 from simulator.forecast import Assumption
 from simulator.scenario.model import Deployment, Scenario
 
@@ -62,7 +62,7 @@ def scenario_from(args: argparse.Namespace) -> tuple[Scenario, tuple[Assumption,
     """
     given = {name: value for name, value in vars(args).items() if value is not None}
     if "scenario" in given:
-        tree = find_scenario(given["scenario"]).model_dump(mode="json")
+        tree = load_scenario(given["scenario"]).model_dump(mode="json")
         dropped = _drop_points(tree, given)
         return _validated(_overridden(tree, given)), dropped
     _require(given)
@@ -158,7 +158,7 @@ def _require(given: Tree) -> None:
 
 
 def _replica_size(given: Tree) -> int:
-    return prod(int(given.get(width, field_default(width))) for width in ("tp", "dp", "pp"))
+    return max(prod(int(given.get(width, field_default(width))) for width in ("tp", "dp", "pp")), 1)
 
 
 def _assumed(name: str) -> Assumption:

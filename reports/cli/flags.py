@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from hardware_specs.records.errors import InputError
 from simulator.scenario.model import Deployment, Objectives
 
 #: workload flags where no scenario file is given: name -> (default, unit as the help shows it)
@@ -82,7 +83,10 @@ def output_path(text: str) -> Path:
     from reports.files import check_writable
 
     path = Path(text)
-    check_writable(path)
+    try:
+        check_writable(path)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     return path
 
 

@@ -6,7 +6,7 @@ import pytest
 from hardware_specs.records.errors import InputError
 from reports.cli.assemble import scenario_from
 from reports.cli.flags import add_scenario_flags
-from reports.cli.scenarios import example_names, find_scenario
+from reports.scenarios import example_names, load_scenario
 from simulator.scenario.model import ClosedLoop, Poisson, TraceReplay
 
 R1 = ["--model", "deepseek-r1", "--system", "h200_sxm"]
@@ -45,7 +45,7 @@ def test_a_trace_with_lengths_is_refused() -> None:
 
 
 def test_flags_override_the_file_and_leave_the_rest_alone() -> None:
-    base = find_scenario("deepseek-r1-8xh200")
+    base = load_scenario("deepseek-r1-8xh200")
     scenario, assumed = scenario_from(parsed("deepseek-r1-8xh200", "--concurrency", "8", "--isl", "2048"))
     assert scenario.workload.arrivals == ClosedLoop(concurrency=8)
     assert scenario.workload.input_tokens.mean == 2048
@@ -80,7 +80,7 @@ def test_model_and_system_are_required_without_a_file() -> None:
 
 @pytest.mark.parametrize("name", example_names())
 def test_every_example_is_right(name: str) -> None:
-    assert find_scenario(name).name == name
+    assert load_scenario(name).name == name
 
 
 def test_the_commented_template_is_right(tmp_path: Path) -> None:
@@ -88,9 +88,9 @@ def test_the_commented_template_is_right(tmp_path: Path) -> None:
 
     path = tmp_path / "mine.yaml"
     path.write_text(template())
-    assert find_scenario(str(path)).deployment.model == "deepseek-r1"
+    assert load_scenario(str(path)).deployment.model == "deepseek-r1"
 
 
 def test_an_unknown_scenario_names_the_nearest_example() -> None:
     with pytest.raises(InputError, match="did you mean deepseek-r1-8xh200"):
-        find_scenario("deepseek-r1-8h200")
+        load_scenario("deepseek-r1-8h200")
