@@ -25,9 +25,9 @@ _ELEMENT_BITS = {
     "fp8_block": 8,
     "nvfp4": 4,
 }
-_FP8_BLOCK = 128
-_NVFP4_GROUP = 16
-_FP32_BYTES = 4
+#: elements of a row that share a scale
+BLOCK_WIDTH = {"fp8_block": 128, "nvfp4": 16}
+_SCALE_BYTES = {"fp8_block": 4, "nvfp4": 1}
 
 
 def tensor_bytes(tensor: Tensor) -> Expression:
@@ -46,10 +46,9 @@ def tensor_bytes(tensor: Tensor) -> Expression:
 
 def _scale_bytes(tensor: Tensor) -> Expression:
     *outer, rows, columns = (1, *tensor.shape)
-    if tensor.dtype == "fp8_block":
-        if tensor.role is Role.WEIGHT:
-            rows = ceil_div(rows, _FP8_BLOCK)
-        return product((*outer, rows, ceil_div(columns, _FP8_BLOCK), _FP32_BYTES))
-    if tensor.dtype == "nvfp4":
-        return product((*outer, rows, ceil_div(columns, _NVFP4_GROUP)))
-    return ZERO
+    width = BLOCK_WIDTH.get(tensor.dtype)
+    if width is None:
+        return ZERO
+    if tensor.dtype == "fp8_block" and tensor.role is Role.WEIGHT:
+        rows = ceil_div(rows, width)
+    return product((*outer, rows, ceil_div(columns, width), _SCALE_BYTES[tensor.dtype]))

@@ -14,15 +14,15 @@ Otherwise weights are only stored in it and computed in bf16, which the graph's 
 References: config.json and hf_quant_config.json of deepseek-ai/DeepSeek-R1 and nvidia/DeepSeek-R1-NVFP4.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from hardware_specs.records.errors import InputError, Problem, nearest
 from model_graphs.collectives import dispatched_bytes
 from model_graphs.configs import Precision
-from model_graphs.dtypes import tensor_bytes
+from model_graphs.dtypes import BLOCK_WIDTH, tensor_bytes
 from model_graphs.expressions import total
-from model_graphs.graph import Block, Operator, OperatorGraph, Role, Tensor
+from model_graphs.graph import Block, Operator, OperatorGraph, Role, Shard, Tensor
 from model_graphs.rewriting import BlockRewriter
 from model_graphs.sharding import activation_bytes, with_tensors
 
@@ -58,7 +58,7 @@ def apply_precision(
         components = frozenset()
     compute = dtype if dtype in supported_compute else "bf16"
     blocks = (_PrecisionPass(dtype, components, compute).run(block) for block in graph.blocks)
-    notes = _notes(dtype, compute) if components else ()
+    notes = _notes(graph, dtype, components, compute) if components else ()
     stored = replace(graph, blocks=tuple(blocks), notes=(*graph.notes, *notes))
     return _with_fp8_cache(stored) if kv_dtype == "fp8" else stored
 
@@ -69,10 +69,23 @@ def _check(path: str, given: str, choices: Collection[str]) -> None:
         raise InputError(Problem(requirement, repr(given), path=path, suggestion=nearest(given, choices)))
 
 
-def _notes(dtype: str, compute: str) -> tuple[str, ...]:
-    if compute == dtype:
-        return ()
-    return (f"weights are stored in {dtype} and computed in {compute}: the device has no {dtype} unit",)
+def _notes(graph: OperatorGraph, dtype: str, components: Collection[str], compute: str) -> Iterator[str]:
+    """What a reader should know: another compute dtype, blocks that the layout would cut."""
+    if compute != dtype:
+        yield f"weights are stored in {dtype} and computed in {compute}: the device has no {dtype} unit"
+    block = BLOCK_WIDTH[dtype]
+    inner = {_inner_width(op) for _, _, op in graph.instances() if op.component in components}
+    cut = sorted(width for width in inner if width % block)
+    if cut:
+        widths = " and ".join(str(width) for width in cut)
+        yield f"engines refuse to cut the {block}-wide blocks of {dtype}: a rank has {widths} input features"
+
+
+def _inner_width(operator: Operator) -> int:
+    """Input features of a rank where a layout divides them; 0 for other operators."""
+    if operator.kind == "moe_experts":
+        return int(operator.attrs["inter"])
+    return int(operator.attrs["k"]) if operator.shard is Shard.ROW else 0
 
 
 class _PrecisionPass(BlockRewriter):

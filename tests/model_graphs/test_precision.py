@@ -109,6 +109,15 @@ def test_a_device_without_the_unit_stores_in_it_and_computes_in_bf16_and_says_so
     assert native.notes == ()
 
 
+def test_a_layout_that_cuts_blocks_is_noted() -> None:
+    local = apply_layout(v3_graph("decode"), Layout.of(V3, gpus=32, tp=32))  # 2048 / 32 and 18432 / 32
+    (note,) = apply_precision(local, "fp8", "bf16", HOPPER).notes
+    assert note == (
+        "engines refuse to cut the 128-wide blocks of fp8_block: a rank has 64 and 576 input features"
+    )
+    assert apply_precision(local, "fp4", "bf16", COMPUTE_DTYPES).notes == ()
+
+
 @pytest.mark.parametrize("phase", PHASES)
 def test_an_fp8_cache_halves_its_bytes(phase: str) -> None:
     before = graph_work(v3_graph(phase))
