@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardware_specs.records.errors import InputError
@@ -37,11 +37,13 @@ LEAVES = st.one_of(st.sampled_from(SYMBOLS).map(symbol), st.integers(0, 99).map(
 EXPRESSIONS = st.recursive(LEAVES, _combined, max_leaves=12)
 
 
+@settings(deadline=None)
 @given(EXPRESSIONS)
 def test_the_printed_form_reads_back_as_the_same_expression(expression: Expression) -> None:
     assert Expression.parse(str(expression)) == expression
 
 
+@settings(deadline=None)
 @given(EXPRESSIONS, EXPRESSIONS, BINDINGS)
 def test_arithmetic_and_evaluation_commute(a: Expression, b: Expression, bindings: dict[str, int]) -> None:
     x, y = a.exact(bindings), b.exact(bindings)
@@ -54,6 +56,7 @@ def test_arithmetic_and_evaluation_commute(a: Expression, b: Expression, binding
     assert ceil_div(a, 7).exact(bindings) == -(-x // 7)
 
 
+@settings(deadline=None)
 @given(EXPRESSIONS, EXPRESSIONS, EXPRESSIONS)
 def test_equal_polynomials_are_equal_objects(a: Expression, b: Expression, c: Expression) -> None:
     assert a + b == b + a
@@ -62,6 +65,7 @@ def test_equal_polynomials_are_equal_objects(a: Expression, b: Expression, c: Ex
     assert a - a == constant(0)
 
 
+@settings(deadline=None)
 @given(st.lists(BINDINGS, min_size=1, max_size=4))
 def test_arrays_give_what_scalars_give(rows: list[dict[str, int]]) -> None:
     expression = Expression.parse("B*S*(3*T + 1) // 4 + ceil(R, 3)*min(B, S, 5)")
@@ -69,6 +73,7 @@ def test_arrays_give_what_scalars_give(rows: list[dict[str, int]]) -> None:
     assert list(expression.evaluate(columns)) == [expression.exact(row) for row in rows]
 
 
+@settings(deadline=None)
 @given(EXPRESSIONS, BINDINGS)
 def test_substitution_of_values_is_evaluation(expression: Expression, bindings: dict[str, int]) -> None:
     replaced = expression.substitute(dict(bindings))

@@ -2,7 +2,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardware_specs.records.errors import InputError
@@ -92,6 +92,7 @@ def test_the_vocabulary_is_split_and_put_together_again() -> None:
 
 
 @pytest.mark.parametrize("phase", PHASES)
+@settings(max_examples=25, deadline=None)
 @given(tp=st.sampled_from(DIVISORS), dp=st.sampled_from(DIVISORS), ep=st.sampled_from(DIVISORS))
 def test_ranks_together_do_the_whole_work_of_what_is_split(phase: str, tp: int, dp: int, ep: int) -> None:
     if tp * dp % ep:
@@ -109,6 +110,7 @@ def test_ranks_together_do_the_whole_work_of_what_is_split(phase: str, tp: int, 
                 assert parts[op.name].weight_bytes * held_by == op.weight_bytes
 
 
+@settings(max_examples=25, deadline=None)
 @given(tp=st.sampled_from(DIVISORS), dp=st.sampled_from(DIVISORS))
 def test_wider_layouts_store_less_a_rank(tp: int, dp: int) -> None:
     layout = Layout.of(V3, gpus=tp * dp, tp=tp, dp=dp, ep=dp)
