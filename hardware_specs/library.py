@@ -158,7 +158,9 @@ class Library:
         return aliases[_folded(name)]
 
     def _add(self, directory: Path) -> None:
-        for file in sorted(directory.rglob("*.yaml")):
+        """Take the parts in a directory and in its folders `devices`, `memories`, ..."""
+        folders = (directory, *(directory / folder for folder, _ in PARTS.values()))
+        for file in (file for folder in folders for file in sorted(folder.glob("*.yaml"))):
             document = read_document(file)
             part = document.data.get("part") if isinstance(document.data, dict) else None
             if not isinstance(part, str) or part not in PARTS:
@@ -184,11 +186,18 @@ def list_systems(directories: tuple[Path, ...] = ()) -> tuple[str, ...]:
 
 
 def load_system(name: str, directories: tuple[Path, ...] = ()) -> SystemSpec:
-    """The system of this key or alias, such as `h200_sxm`.
+    """The system of this key or alias, such as `h200_sxm`, or of a cluster file of the user's own.
+
+    A path ends in `.yaml`; the parts that its file names are looked for in its folder (or, where that is called
+    `clusters`, in those beside it) and in the package.
 
     Raises:
         InputError: there is none, or a file behind it is wrong.
     """
+    if name.endswith(".yaml"):
+        path = Path(name)
+        folder = path.parent.parent if path.parent.name == "clusters" else path.parent
+        return Library((folder, *directories)).system(path.stem)
     return library(directories).system(name)
 
 

@@ -154,6 +154,18 @@ def test_a_directory_of_the_user_adds_parts(tmp_path: Path) -> None:
         load_link("my_link")
 
 
+def test_a_system_may_be_a_cluster_file_of_the_user(tmp_path: Path) -> None:
+    text = (PACKAGE / "clusters/h200_sxm.yaml").read_text()
+    mine = text.replace("key: h200_sxm", "key: mine").replace("[h200_sxm_141gb]", "[]")
+    for file in (tmp_path / "mine.yaml", tmp_path / "clusters/mine.yaml"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(mine)
+        assert load_system(str(file)).device == load_device("h200_sxm")
+        file.unlink()
+    with pytest.raises(InputError, match="must be the key of a system; given mine"):
+        load_system(str(tmp_path / "mine.yaml"))
+
+
 def test_a_directory_of_the_user_replaces_no_part(tmp_path: Path) -> None:
     (tmp_path / "nvlink4.yaml").write_text(LINK.replace("my_link", "nvlink4"))
     with pytest.raises(InputError, match=r"nvlink4\.yaml:3:6  key  must be the key of a new link"):
