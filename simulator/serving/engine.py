@@ -38,7 +38,7 @@ class Engine(ABC):
         options: EngineOptions,
         ledger: Ledger,
         on_finish: Callable[[int, float], None] | None,
-        rng: Random,
+        seed: str,
     ) -> None:
         self.ranks = [Rank(ledger, options.limits) for _ in range(clock.n_ranks)]
         self.log: list[float] = []  # see `RunLog`
@@ -55,7 +55,7 @@ class Engine(ABC):
         self._frontend_s_per_token = options.frontend_s_per_token
         self._ledger = ledger
         self._on_finish = on_finish
-        self._rng = rng
+        self._rng = Random(seed)  # noqa: S311 - a simulation's draw, not a secret
         self._n_routed = 0
         self._pending: deque[tuple[float, int]] = deque()  # (sent, request), not yet through the front end
         self._frontend_free_s = 0.0

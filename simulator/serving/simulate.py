@@ -4,8 +4,6 @@ The client is here: it sends requests at their times, or keeps a closed loop of 
 to the replicas in turn. Times in the result are what the client sees.
 """
 
-from random import Random
-
 import numpy as np
 from simpy import Environment
 
@@ -27,7 +25,7 @@ def simulate_serving(
 ) -> ServingRun:
     """Every request of a workload with the times its client saw, the gaps between tokens, and counters.
 
-    `seed` draws the ranks of random routing; nothing else here is random.
+    `seed` draws the ranks of random routing, for each replica apart; nothing else here is random.
 
     Raises:
         InfeasibleError: a request can never be served within the engine's limits.
@@ -70,10 +68,11 @@ class _Run:
         self._output: list[int] = requests.output_tokens.tolist()
         self._ledger = Ledger(requests.input_tokens.tolist(), self._output, sent_s)
         answered = None if requests.concurrency is None else self._answered
-        clock, rng = StepClock(table), Random(seed)  # noqa: S311 - a simulation's draw, not a secret
+        clock = StepClock(table)
         kind = SoloEngine if table.dp == 1 else LockstepEngine
         self._engines: list[Engine] = [
-            kind(self.env, clock, options, self._ledger, answered, rng) for _ in range(options.replicas)
+            kind(self.env, clock, options, self._ledger, answered, f"{seed}/{replica}")
+            for replica in range(options.replicas)
         ]
         self._n_sent = 0
         for at_s in sent_s or [0.0] * min(requests.concurrency or 0, len(requests)):
