@@ -188,7 +188,7 @@ def list_systems(directories: tuple[Path, ...] = ()) -> tuple[str, ...]:
 def load_system(name: str, directories: tuple[Path, ...] = ()) -> SystemSpec:
     """The system of this key or alias, such as `h200_sxm`, or of a cluster file of the user's own.
 
-    A path ends in `.yaml`; the parts that its file names are looked for in its folder (or, where that is called
+    A path ends in `.yaml`; the parts that its file names are looked for in its folder (where that is called
     `clusters`, in those beside it) and in the package.
 
     Raises:
