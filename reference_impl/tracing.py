@@ -24,21 +24,8 @@ DTYPE_NAMES = {
     torch.int64: "int64",
 }
 
-#: operators that move no bytes, by name
-GLUE = {
-    "_assert_scalar",
-    "flatten",
-    "ge",  # of sizes
-    "getitem",
-    "mul",  # of sizes
-    "split",
-    "split_with_sizes",
-    "squeeze",
-    "sym_size",
-    "unflatten",
-    "unsqueeze",
-    "view",
-}
+#: operators on tensors that move no bytes, because kernels return contiguous tensors
+VIEWS = {"flatten", "getitem", "split", "split_with_sizes", "squeeze", "unflatten", "unsqueeze", "view"}
 STEP_TABLES = "rotary"
 
 
@@ -75,12 +62,11 @@ def _kernel_call(node: fx.Node, names: Names, weights: set[str], producers: tupl
     kernel = KERNELS[schema.name.split("::")[1]]
     arguments = dict(zip((argument.name for argument in schema.arguments), node.args, strict=False))
     arguments |= node.kwargs
-    inputs = {}
-    for name, argument in arguments.items():
-        if isinstance(argument, fx.Node):
-            role = kernel.inputs.get(name, Role.ACTIVATION)
-            assert (argument.name in weights) == (role is Role.WEIGHT), f"{kernel.kind}.{name} is a {role}"
-            inputs[name] = operand(argument.meta["val"], role, names)
+    nodes = {name: argument for name, argument in arguments.items() if isinstance(argument, fx.Node)}
+    roles = {name: kernel.inputs.get(name, Role.ACTIVATION) for name in nodes}
+    for name, role in roles.items():
+        assert (nodes[name].name in weights) == (role is Role.WEIGHT), f"{kernel.kind}.{name} is a {role}"
+    inputs = {name: operand(nodes[name].meta["val"], role, names) for name, role in roles.items()}
     values = node.meta["val"] if isinstance(node.meta["val"], list | tuple) else (node.meta["val"],)
     outputs = tuple(operand(v, r, names) for v, r in zip(values, kernel.outputs, strict=True))
     scalars = {n: a for n, a in arguments.items() if isinstance(a, int | float | str)}
@@ -101,7 +87,8 @@ def module_path(node: fx.Node) -> str:
 
 def _refuse_hidden_work(node: fx.Node) -> None:
     name = getattr(node.target, "__name__", str(node.target)).split(".")[0]
-    if name not in GLUE and module_path(node) != STEP_TABLES:
+    of_tensors = any(isinstance(parent.meta.get("val"), torch.Tensor) for parent in node.all_input_nodes)
+    if of_tensors and name not in VIEWS | {"sym_size"} and module_path(node) != STEP_TABLES:
         raise ValueError(f"{module_path(node)} calls {node.target}, which is neither a kernel nor a view")
 
 
@@ -112,9 +99,5 @@ def symbol_names(program: ExportedProgram, axes: Iterable[Mapping[int, str]]) ->
     for user_input, named in zip(program.graph_signature.user_inputs, axes, strict=False):
         for axis, name in named.items():
             names[values[user_input].shape[axis].node.expr] = name
-    received = {s for node in program.graph.nodes for s in _unbacked(node)}
+    received = {size for node in program.graph.nodes for size in node.meta.get("unbacked_bindings", {})}
     return names | dict.fromkeys(received, "R")
-
-
-def _unbacked(node: fx.Node) -> set[Any]:
-    return set(node.meta.get("unbacked_bindings", {}))

@@ -42,27 +42,19 @@ def _absorb_q_fake(q_BSHC: Tensor, w_kv_b: Tensor, v_dim: int) -> Tensor:
     return q_BSHC.new_empty((*q_BSHC.shape[:-1], w_kv_b.shape[1]))
 
 
-def _absorb_flop(call: Call) -> Dim:
-    return 2 * next(iter(call.inputs.values())).n_elements * call.outputs[0].shape[-1]
-
-
-def _absorbed_half_bytes(call: Call) -> Dim:
-    """The keys' or the values' part of the weight: heads x width x latent."""
-    heads, width = next(iter(call.inputs.values())).shape[-2:]
-    return product(heads, width, call.outputs[0].shape[-1]) * call["w_kv_b"].element_bytes
-
-
-def _absorb_o_bytes(call: Call) -> Dim:
-    heads, width = call.outputs[0].shape[-2:]
-    return product(heads, width, call["o_BSHL"].shape[-1]) * call["w_kv_b"].element_bytes
+def _half_bytes(call: Call, *sizes: Dim) -> Dim:
+    """The keys' or the values' part of kv_b: heads x width x latent."""
+    return product(*sizes) * call["w_kv_b"].element_bytes
 
 
 @kernel(
     "mla_absorb_q",
     fake=_absorb_q_fake,
     inputs={"w_kv_b": Role.WEIGHT},
-    flop=_absorb_flop,
-    rules={"weight_bytes": _absorbed_half_bytes},
+    flop=lambda call: 2 * call["q_BSHC"].n_elements * call.outputs[0].shape[3],
+    rules={
+        "weight_bytes": lambda call: _half_bytes(call, *call["q_BSHC"].shape[2:], call.outputs[0].shape[3])
+    },
 )
 def mla_absorb_q(q_BSHC: Tensor, w_kv_b: Tensor, v_dim: int) -> Tensor:
     """Queries in latent space [B, S, H, L]: each head's query times the keys' half of kv_b."""
@@ -78,8 +70,10 @@ def _absorb_o_fake(o_BSHL: Tensor, w_kv_b: Tensor, v_dim: int) -> Tensor:
     "mla_absorb_o",
     fake=_absorb_o_fake,
     inputs={"w_kv_b": Role.WEIGHT},
-    flop=_absorb_flop,
-    rules={"weight_bytes": _absorb_o_bytes},
+    flop=lambda call: 2 * call["o_BSHL"].n_elements * call.outputs[0].shape[3],
+    rules={
+        "weight_bytes": lambda call: _half_bytes(call, *call.outputs[0].shape[2:], call["o_BSHL"].shape[3])
+    },
 )
 def mla_absorb_o(o_BSHL: Tensor, w_kv_b: Tensor, v_dim: int) -> Tensor:
     """Values [B, S, H, V] from latent outputs: the values' half of kv_b."""

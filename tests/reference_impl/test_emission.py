@@ -12,6 +12,7 @@ from model_graphs.graph import OperatorGraph, Role, Shard
 from model_graphs.graph_io import PHASES, graph_from_json, graph_to_json
 from model_graphs.layout import Dispatch, Layout
 from reference_impl.deepseek_v3 import MTPStep, build_model
+from reference_impl.deepseek_v3.feed_forward import MLP
 from reference_impl.emission import emit, emit_layers
 from reference_impl.phases import export_phase, phase_of
 
@@ -203,15 +204,13 @@ def test_a_model_without_mtp_has_no_mtp_phase():
         emit(TINY.model_copy(update={"num_nextn_predict_layers": 0}), "mtp")
 
 
-def test_work_outside_kernels_is_refused(monkeypatch):
-    from reference_impl.deepseek_v3.feed_forward import MLP
-
-    monkeypatch.setattr(
-        MLP, "forward", lambda self, x: torch.relu(self.down_proj(self.silu_mul(self.gate_up_proj(x))))
-    )
-    with pytest.raises(
-        ValueError, match=r"mlp calls aten\.relu\.default, which is neither a kernel nor a view"
-    ):
+@pytest.mark.parametrize(
+    ("change", "operator"), [(torch.relu, "relu.default"), (lambda y: y * 2.0, "mul.Tensor")]
+)
+def test_work_outside_kernels_is_refused(monkeypatch, change, operator):
+    plain = MLP.forward
+    monkeypatch.setattr(MLP, "forward", lambda self, x: change(plain(self, x)))
+    with pytest.raises(ValueError, match=f"mlp calls aten.{operator}, which is neither a kernel nor a view"):
         emit(TINY, "prefill")
 
 
