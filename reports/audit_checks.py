@@ -54,12 +54,13 @@ class _Check(BaseModel):
 
 
 class MemoryFitCheck(_Check):
-    """Does the model fit `gpus` devices of the first system at any of the precisions?"""
+    """Does each replica of `gpus` devices of the first system hold the model at any of the precisions?"""
 
     name: Literal["memory_fit"]
     model: str
     systems: Annotated[tuple[str, ...], Field(min_length=1)]
-    gpus: int = Field(ge=1)
+    gpus: int = Field(ge=1, description="devices of a replica")
+    replicas: int = Field(1, ge=1)
     precisions: Annotated[tuple[str, ...], Field(min_length=1)]
     stack: Stack = "vllm"
 
@@ -72,29 +73,31 @@ class MemoryFitCheck(_Check):
         closest = min(short, key=lambda one: one.needed_bytes / one.available_bytes) if short else None
         return Finding(
             ruling=Ruling.SUPPORTED if fits else Ruling.CONTRADICTED,
-            reason=". ".join(self._sentences(outcomes)),
+            reason=f"{self.model}: {'. '.join(self._sentences(outcomes))}",
             run="; ".join(self._command(self.systems[0], precision) for precision in self.precisions),
-            claimed=f"{self.gpus} x {self.systems[0]}",
+            claimed=f"{self.replicas} x " * (self.replicas > 1) + f"{self.gpus} x {self.systems[0]}",
             factor=None if fits or closest is None else closest.needed_bytes / closest.available_bytes,
             binding="" if fits else f"memory of one {load_system(self.systems[0]).device.name}",
         )
 
-    def _deployment(self, system: str, precision: str, gpus: int) -> Deployment:
+    def _deployment(self, system: str, precision: str) -> Deployment:
+        devices = self.replicas * self.gpus
         return Deployment(
-            model=self.model, system=system, gpus=gpus, tp=gpus, precision=precision, stack=self.stack
+            model=self.model, system=system, gpus=devices, tp=self.gpus, precision=precision, stack=self.stack
         )
 
     def _outcomes(self, system: str) -> dict[str, MemoryFit | DoesNotFitError]:
-        return {one: _fit(self._deployment(system, one, self.gpus)) for one in self.precisions}
+        return {one: _fit(self._deployment(system, one)) for one in self.precisions}
 
     def _sentences(self, outcomes: dict[str, dict[str, MemoryFit | DoesNotFitError]]) -> Iterator[str]:
         for system, by_precision in outcomes.items():
             for precision, outcome in by_precision.items():
-                yield f"{self.model} in {precision} on {self.gpus} x {system}: {_told(outcome)}"
+                yield f"{precision} on {self.gpus} x {system} {_told(outcome)}"
 
     def _command(self, system: str, precision: str) -> str:
+        made = self._deployment(system, precision)
         return (
-            f"silicast simulate --model {self.model} --system {system} --gpus {self.gpus} --tp {self.gpus} "
+            f"silicast simulate --model {self.model} --system {system} --gpus {made.gpus} --tp {made.tp} "
             f"--precision {precision} --stack {self.stack}"
         )
 
@@ -250,9 +253,9 @@ def _fit(deployment: Deployment) -> MemoryFit | DoesNotFitError:
 def _told(outcome: MemoryFit | DoesNotFitError) -> str:
     if isinstance(outcome, MemoryFit):
         return f"fits, with room for {outcome.kv_capacity_tokens:,} tokens of cache"
-    needed, available = outcome.needed_bytes / 1e9, outcome.available_bytes / 1e9
+    needed, usable = outcome.needed_bytes / 1e9, outcome.available_bytes / 1e9
     hint = f"; nearest fit {outcome.nearest_fit}" if outcome.nearest_fit else ""
-    return f"does not fit, {needed:,.0f} GB a device where {available:,.0f} GB are usable{hint}"
+    return f"needs {needed:,.0f} GB a device of {usable:,.0f} GB usable{hint}"
 
 
 def _memory_bandwidth(device: DeviceSpec) -> float:

@@ -49,7 +49,7 @@ def test_a_model_that_fits_supports_and_one_that_does_not_contradicts() -> None:
     assert short.ruling is Ruling.CONTRADICTED
     assert short.factor is not None
     assert short.factor > 1
-    assert "does not fit" in short.reason
+    assert "nearest fit 8 x h200_sxm" in short.reason
 
 
 def test_one_precision_that_fits_is_enough() -> None:
