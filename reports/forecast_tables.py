@@ -35,7 +35,7 @@ def simulation_tables(report: SimulationReport) -> Iterator[RenderableType]:
     if report.objectives:
         yield definition("Objectives", [("", str(check)) for check in report.objectives])
     yield from _metric_tables(forecast)
-    yield memory_table(forecast.memory)
+    yield memory_table(forecast.memory, rows.cache_use(forecast))
     caption = f"binding: {forecast.binding}"
     yield table("Step", rows.BREAKDOWN_COLUMNS, rows.breakdown_rows(forecast), caption=caption)
     yield table("Assumptions", rows.ASSUMPTION_COLUMNS, rows.assumption_rows(forecast))
@@ -109,9 +109,10 @@ def _metric_tables(forecast: Forecast) -> Iterator[Table]:
     yield table("Throughput, energy and cost", rows.METRIC_COLUMNS, other)
 
 
-def memory_table(fit: MemoryFit) -> Table:
-    """The memory of one device."""
-    caption = f"capacity {gib(fit.capacity_bytes)} as the driver reports it"
+def memory_table(fit: MemoryFit, use: str = "") -> Table:
+    """The memory of one device, and how full the cache became where something ran."""
+    capacity = f"capacity {gib(fit.capacity_bytes)} as the driver reports it"
+    caption = f"{capacity}; {use}" if use else capacity
     return table("Memory of one device", rows.MEMORY_COLUMNS, rows.memory_rows(fit), caption=caption)
 
 

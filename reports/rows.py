@@ -182,6 +182,14 @@ def memory_rows(fit: MemoryFit) -> Rows:
     return [(name, gib(size), percent(size / fit.capacity_bytes), note) for name, size, note in terms]
 
 
+def cache_use(forecast: Forecast) -> str:
+    """The fullest that the cache of a rank became."""
+    peak, capacity = forecast.run.counters.get("kv_peak_tokens"), forecast.memory.kv_capacity_tokens
+    if peak is None or not capacity:
+        return "peak use of the KV cache not counted"
+    return f"KV cache at most {percent(peak / capacity)} full ({peak:,.0f} tokens)"
+
+
 BREAKDOWN_COLUMNS = ("step", "part", ">ms", ">share")
 
 

@@ -18,14 +18,17 @@ def run(args: argparse.Namespace) -> int:
     from reports.files import write_text
     from reports.html.page import ReportContent, render
     from reports.load_curve import load_curve
+    from reports.operators import typical_steps
     from reports.simulation import simulate_report
     from simulator.predict import forecast
+    from simulator.step_forecast import forecast_step
 
     scenario, assumed = scenario_from(args)
     with progress("simulating") as tick:
         simulation = simulate_report(scenario, assumed, forecast, tick)
     with progress("load curve") as tick:
         curve = load_curve(scenario, forecast, tick)
-    write_text(args.html, render(ReportContent(simulation, curve)))
+    steps = typical_steps(simulation.forecast, forecast_step)
+    write_text(args.html, render(ReportContent(simulation, curve, steps)))
     print(f"wrote {args.html} (input hash {simulation.forecast.input_hash})")
     return 0

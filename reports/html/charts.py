@@ -8,12 +8,14 @@ import plotly.graph_objects as go
 from hardware_specs.records.evidence import Estimate
 from reports.comparison import Comparison
 from reports.load_curve import LoadCurve
+from reports.operators import TypicalStep
 from simulator.forecast import MemoryFit
 
 # Okabe and Ito's colours, told apart by most eyes
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#8C8C8C", "#F0E442")
 _FONT = {"family": "system-ui, sans-serif", "size": 13, "color": "#1b2430"}
 _GRID = "#e3e7ec"
+_OPERATORS = 12  # bars of the operator chart
 Measured = Sequence[tuple[float, float]]
 
 
@@ -70,6 +72,29 @@ def breakdown_chart(breakdown: Mapping[str, Mapping[str, float]]) -> str:
 
 def _total(breakdown: Mapping[str, Mapping[str, float]], part: str) -> float:
     return sum(phase.get(part, 0.0) / sum(phase.values()) for phase in breakdown.values())
+
+
+def operator_chart(step: TypicalStep, name: str) -> str:
+    """The longest operators of a step as bars, coloured by what bounds them; the others as one bar."""
+    shown, others = step.operators[:_OPERATORS], step.operators[_OPERATORS:]
+    bars = [(one.name, one.bound, one.busy_s) for one in shown]
+    if others:
+        bars.append((f"{len(others)} others", "", sum(one.busy_s for one in others)))
+    figure = go.Figure()
+    for index, bound in enumerate(dict.fromkeys(bound for _, bound, _ in bars)):
+        own = [(label, 1e3 * seconds) for label, of, seconds in bars if of == bound]
+        figure.add_bar(
+            y=[label for label, _ in own],
+            x=[time_ms for _, time_ms in own],
+            name=bound or "others",
+            orientation="h",
+            marker_color=COLOURS[index % len(COLOURS)] if bound else COLOURS[6],
+            hovertemplate="%{y}: %{x:.4g} ms<extra></extra>",
+        )
+    order = [label for label, _, _ in bars]
+    figure.update_yaxes(categoryorder="array", categoryarray=order[::-1], tickfont_size=12)
+    figure.update_xaxes(title="ms on one rank, all layers")
+    return fragment(figure, name, step.title, 120 + 24 * len(bars))
 
 
 def memory_chart(fit: MemoryFit) -> str:

@@ -9,6 +9,7 @@ from plotly.offline import get_plotlyjs
 from reports.html import sections
 from reports.html.markup import definitions
 from reports.load_curve import LoadCurve
+from reports.operators import TypicalStep
 from reports.rows import describe_deployment, describe_engine, describe_load
 from reports.simulation import SimulationReport
 from reports.versions import silicast_version
@@ -27,16 +28,17 @@ addEventListener("beforeprint", () => {
 
 @dataclass(frozen=True)
 class ReportContent:
-    """What a report shows: the simulation and its load curve."""
+    """What a report shows: the simulation, its load curve, and typical steps operator by operator."""
 
     simulation: SimulationReport
     curve: LoadCurve
+    steps: tuple[TypicalStep, ...]
 
 
 def render(content: ReportContent) -> str:
     """The whole file. The same content gives the same text."""
     scenario = content.simulation.forecast.scenario
-    parts = list(sections.all_sections(content.simulation, content.curve))
+    parts = list(sections.all_sections(content.simulation, content.curve, content.steps))
     links = "".join(f'<a href="#{anchor}">{escape(title)}</a>' for anchor, title, _ in parts)
     body = "".join(html for _, _, html in parts)
     return f"""<!DOCTYPE html>

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 from hardware_specs.records.evidence import Estimate
 from reports import rows
 from reports.accuracy import AccuracyLine, accuracy_card
-from reports.formatting import figure, gib, interval
+from reports.formatting import figure, gib, interval, percent
 from reports.html import charts
 from reports.html.markup import card, folded, grid, section, table
 from reports.load_curve import LoadCurve
+from reports.operators import TypicalStep
 from reports.simulation import SimulationReport
 from simulator.scenario.model import ClosedLoop
 
@@ -21,13 +22,16 @@ _LOAD_METRICS = (
 )
 
 
-def all_sections(report: SimulationReport, curve: LoadCurve) -> Iterator[tuple[str, str, str]]:
+def all_sections(
+    report: SimulationReport, curve: LoadCurve, steps: tuple[TypicalStep, ...]
+) -> Iterator[tuple[str, str, str]]:
     """Anchor, title and HTML of every section that has content, in reading order."""
     makers: tuple[tuple[str, str, Callable[[], Parts]], ...] = (
         ("load", "Latency against load", lambda: load(report, curve)),
         ("measured", "Predicted beside measured", lambda: measured(report)),
         ("context", "Long context", lambda: long_context(report)),
         ("step", "Where a step's time goes", lambda: step(report)),
+        ("operators", "Operators of a step", lambda: operators(steps)),
         ("memory", "Memory of one device", lambda: memory(report)),
         ("metrics", "All metrics", lambda: metrics(report)),
         ("accuracy", "Accuracy card", accuracy),
@@ -150,10 +154,30 @@ def step(report: SimulationReport) -> Parts:
     return note, charts.breakdown_chart(breakdown), folded("as a table", lines)
 
 
+def operators(steps: tuple[TypicalStep, ...]) -> Parts:
+    """Bars of the longest operators, and all of them as a table."""
+    if not steps:
+        return _NOTHING
+    drawn = (charts.operator_chart(one, f"operators-{index}") for index, one in enumerate(steps))
+    columns = ("step", "operator", "bound", ">calls", ">ms", ">share")
+    lines = [
+        (step.title, one.name, one.bound, str(one.n_calls), *_time_and_share(one.busy_s, step.makespan_s))
+        for step in steps
+        for one in step.operators
+    ]
+    note = "Steps like those of the run, operator by operator; the colour says what bounds an operator."
+    return note, grid(*drawn), folded("every operator", table(columns, lines))
+
+
+def _time_and_share(busy_s: float, makespan_s: float) -> tuple[str, str]:
+    return figure(1e3 * busy_s), percent(busy_s / makespan_s)
+
+
 def memory(report: SimulationReport) -> Parts:
     """What fills a device, and the cache that is left."""
     fit = report.forecast.memory
-    note = f"Capacity {gib(fit.capacity_bytes)} as the driver reports it; usable {gib(fit.usable_bytes)}."
+    note = f"Capacity {gib(fit.capacity_bytes)} as the driver reports it; usable {gib(fit.usable_bytes)}. "
+    note += f"In this run the {rows.cache_use(report.forecast)}."
     return note, charts.memory_chart(fit), table(rows.MEMORY_COLUMNS, rows.memory_rows(fit))
 
 

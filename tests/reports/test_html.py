@@ -8,6 +8,7 @@ from reports.accuracy import AccuracyCard, AccuracyLine
 from reports.html import sections
 from reports.html.page import ReportContent, render
 from reports.load_curve import load_curve
+from reports.operators import OperatorTime, TypicalStep
 from reports.simulation import simulate_report
 from simulator.forecast import Forecast
 from simulator.scenario.model import Scenario
@@ -35,7 +36,10 @@ class Reader(HTMLParser):
 
 @pytest.fixture
 def content(scenario: Scenario, fake_forecast: Forecaster) -> ReportContent:
-    return ReportContent(simulate_report(scenario, (), fake_forecast), load_curve(scenario, fake_forecast))
+    curve = load_curve(scenario, fake_forecast)
+    operators = (OperatorTime("experts", "memory", 58, 0.006), OperatorTime("norm", "launch", 122, 0.001))
+    steps = (TypicalStep("decode", 0.008, operators),)
+    return ReportContent(simulate_report(scenario, (), fake_forecast), curve, steps)
 
 
 def own_part(page: str) -> str:
@@ -60,7 +64,7 @@ def test_the_plotting_library_is_inlined_once(content: ReportContent) -> None:
 
 def test_every_section_with_content_is_linked(content: ReportContent) -> None:
     page = own_part(render(content))
-    for anchor in ("load", "measured", "context", "step", "memory", "metrics", "assumptions"):
+    for anchor in ("load", "measured", "context", "step", "operators", "memory", "metrics", "assumptions"):
         assert f'<a href="#{anchor}">' in page
         assert f'<section id="{anchor}">' in page
 
@@ -69,7 +73,7 @@ def test_a_scenario_without_measured_points_has_no_such_section(
     scenario: Scenario, fake_forecast: Forecaster
 ) -> None:
     bare = scenario.model_copy(update={"points": ()})
-    report = ReportContent(simulate_report(bare, (), fake_forecast), load_curve(bare, fake_forecast))
+    report = ReportContent(simulate_report(bare, (), fake_forecast), load_curve(bare, fake_forecast), ())
     assert 'id="measured"' not in own_part(render(report))
 
 
@@ -87,7 +91,7 @@ def test_the_accuracy_card_is_shown_where_one_ships(
 def test_text_from_data_is_escaped(scenario: Scenario, fake_forecast: Forecaster) -> None:
     named = scenario.model_copy(update={"description": "<script>alert(1)</script>"})
     report = simulate_report(named, (), fake_forecast)
-    page = render(ReportContent(report, load_curve(named, fake_forecast)))
+    page = render(ReportContent(report, load_curve(named, fake_forecast), ()))
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)" in page
 
