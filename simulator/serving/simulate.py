@@ -31,7 +31,7 @@ def simulate_serving(
         InfeasibleError: a request can never be served within the engine's limits.
     """
     check_servable(options, requests)
-    run = _Run(table, options, requests, seed)
+    run = Simulation(table, options, requests, seed)
     run.env.run()
     return run.result()
 
@@ -57,7 +57,7 @@ def check_servable(options: EngineOptions, requests: Requests) -> None:
         )
 
 
-class _Run:
+class Simulation:
     """The client, the replicas behind it, and the record of what happened."""
 
     def __init__(self, table: StepTable, options: EngineOptions, requests: Requests, seed: int) -> None:

@@ -20,12 +20,16 @@ PROMPTS_PER_CLIENT = 10
 
 @dataclass(frozen=True)
 class Requests:
-    """Requests in the order they are sent: either with arrival times, or paced by `concurrency` clients."""
+    """Requests in the order they are sent: either with arrival times, or paced by `concurrency` clients.
+
+    `problems` are the rows of a trace that could not be read and are left out.
+    """
 
     input_tokens: IntArray
     output_tokens: IntArray
     arrival_s: FloatArray | None = None
     concurrency: int | None = None
+    problems: tuple[Problem, ...] = ()
 
     def __post_init__(self) -> None:
         problems = [*self._length_problems(), *self._pace_problems()]
@@ -137,4 +141,5 @@ def _replay(replay: TraceReplay) -> Requests:
         input_tokens=np.array([row.input_tokens for row in rows], dtype=np.int64),
         output_tokens=np.array([row.output_tokens for row in rows], dtype=np.int64),
         arrival_s=np.array([row.arrival_s for row in rows]) / replay.rate_scale,
+        problems=trace.problems,
     )

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from model_graphs.runs.records import FloatArray, ServingRun
 from simulator.serving.options import EngineOptions
 from simulator.serving.policy import Policy, VllmV1
 from simulator.serving.workload import Requests
@@ -36,7 +37,7 @@ def served_table(dp: int = 1) -> StepTable:
     return StepTable(
         local_s=1e-3 + 1e-5 * np.ceil(n / 16) * 16,
         expert_s=1e-3 * (1 - 0.97**n),
-        head_s=2e-6 * n,
+        head_s=2e-6 * n.astype(float),
         decode=AttentionGrid(sequences, length, decode),
         prefill=AttentionGrid(sequences, length, prefill),
         prefix_s=1e-9,
@@ -68,6 +69,12 @@ def timed(arrival_s: list[float], input_tokens: list[int], output_tokens: list[i
 def closed(concurrency: int, input_tokens: list[int], output_tokens: list[int]) -> Requests:
     """Requests paced by clients."""
     return Requests(np.array(input_tokens), np.array(output_tokens), concurrency=concurrency)
+
+
+def token_gaps_s(run: ServingRun) -> FloatArray:
+    """Every gap between tokens that a sequence saw, smallest first."""
+    assert run.itl_s is not None and run.itl_weight is not None
+    return np.sort(np.repeat(run.itl_s, run.itl_weight.astype(int)))
 
 
 def random_requests(

@@ -8,7 +8,7 @@ from simulator.serving.policy import Policy, SglangPrefillFirst, TensorRtLlm, Vl
 from simulator.serving.simulate import simulate_serving
 
 from . import naive
-from .tables import closed, options, random_requests, served_table, timed
+from .tables import closed, options, random_requests, served_table, timed, token_gaps_s
 
 POLICIES: dict[str, Policy] = {"vllm": VllmV1(), "sglang": SglangPrefillFirst(), "trtllm": TensorRtLlm()}
 
@@ -19,10 +19,7 @@ def assert_same(run: ServingRun, expected: list[naive.Sequence]) -> None:
     np.testing.assert_allclose(table.first_token_s, [s.tokens_s[0] for s in order], rtol=1e-9)
     np.testing.assert_allclose(table.finish_s, [s.tokens_s[-1] for s in order], rtol=1e-9)
     gaps_s = np.sort(np.concatenate([np.diff(s.tokens_s) for s in expected]))
-    assert run.itl_s is not None and run.itl_weight is not None
-    by_size = np.argsort(run.itl_s)
-    found_s = np.repeat(run.itl_s[by_size], run.itl_weight[by_size].astype(int))
-    np.testing.assert_allclose(found_s, gaps_s, rtol=1e-7)
+    np.testing.assert_allclose(token_gaps_s(run), gaps_s, rtol=1e-7)
 
 
 @pytest.mark.parametrize("rule", POLICIES)

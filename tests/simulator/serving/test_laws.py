@@ -17,7 +17,7 @@ from simulator.serving.simulate import simulate_serving
 from simulator.serving.workload import Requests
 from simulator.step.table import StepTable
 
-from .tables import burst, closed, options, random_requests, served_table, timed
+from .tables import burst, closed, options, random_requests, served_table, timed, token_gaps_s
 
 POLICIES: list[Policy] = [VllmV1(), SglangPrefillFirst(), SglangMixed(), TensorRtLlm()]
 
@@ -71,13 +71,7 @@ def test_jumped_runs_of_decode_steps_change_nothing(
     jumped = simulate_serving(served_table(dp), engine, requests)
     stepped = simulate_serving(served_table(dp), replace(engine, jump_decode_runs=False), requests)
     assert_equal_runs(jumped, stepped)
-    for run in (jumped, stepped):
-        assert run.itl_s is not None and run.itl_weight is not None
-    order, other = np.argsort(jumped.itl_s), np.argsort(stepped.itl_s)
-    sorted_s = np.repeat(jumped.itl_s[order], jumped.itl_weight[order].astype(int))
-    np.testing.assert_allclose(
-        sorted_s, np.repeat(stepped.itl_s[other], stepped.itl_weight[other].astype(int)), rtol=1e-6
-    )
+    np.testing.assert_allclose(token_gaps_s(jumped), token_gaps_s(stepped), rtol=1e-6)
 
 
 @settings(max_examples=60, deadline=None)
@@ -98,8 +92,8 @@ def test_tokens_are_conserved(requests: Requests, engine: EngineOptions, dp: int
     assert sorted(table.input_tokens) == sorted(requests.input_tokens)
     # a token that is not the first comes from a decode step, or from a prefill after a preemption
     n_gaps = requests.output_tokens.sum() - len(requests)
-    assert run.itl_s is not None and run.itl_weight is not None
-    assert run.itl_weight.sum() == n_gaps
+    gaps_s = token_gaps_s(run)
+    assert len(gaps_s) == n_gaps
     assert n_gaps - counters["preemptions"] <= counters["sequence_steps"] <= n_gaps
     assert counters["prefill_tokens"] >= requests.input_tokens.sum()
     if not counters["preemptions"]:
@@ -107,7 +101,7 @@ def test_tokens_are_conserved(requests: Requests, engine: EngineOptions, dp: int
         assert counters["sequence_steps"] == n_gaps
     # gaps add up to the time between first and last tokens
     decode_s = (table.finish_s - table.first_token_s).sum()
-    assert (run.itl_s * run.itl_weight).sum() == pytest.approx(decode_s, rel=1e-9, abs=1e-9)
+    assert gaps_s.sum() == pytest.approx(decode_s, rel=1e-9, abs=1e-9)
 
 
 @settings(max_examples=100, deadline=None)

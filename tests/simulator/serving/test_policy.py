@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-import numpy as np
 import pytest
 
 from hardware_specs.records.errors import InfeasibleError, InputError
@@ -18,7 +17,7 @@ from simulator.serving.policy import (
 from simulator.serving.rank import Chunk, Ledger, Rank, RankLimits
 from simulator.serving.simulate import simulate_serving
 
-from .tables import burst, counting_table, options, timed
+from .tables import burst, counting_table, options, timed, token_gaps_s
 
 FOUR_PROMPTS = burst([3000] * 4, [10] * 4)
 
@@ -53,11 +52,8 @@ def test_sglang_runs_prompts_alone_and_decodes_wait() -> None:
     run = simulate_serving(counting_table(), options(SglangPrefillFirst()), FOUR_PROMPTS)
     assert run.requests.first_token_s.tolist() == [8192, 8192, 12000, 12000]
     assert run.requests.finish_s.tolist() == [12000 + 9 * 4] * 4
-    assert run.itl_s is not None and run.itl_weight is not None
-    stalled = run.itl_s > 4
     # A and B wait from 8192 to 12004 for their second token
-    assert run.itl_s[stalled].tolist() == [3812]
-    assert run.itl_weight[stalled].tolist() == [2]
+    assert token_gaps_s(run).tolist() == [4] * (9 * 4 - 2) + [3812] * 2
 
 
 def test_tensorrt_llm_runs_whole_prompts_while_they_fit() -> None:
@@ -142,9 +138,7 @@ def test_preemption_by_hand() -> None:
     assert run.counters["preemptions"] == 1
     assert run.counters["prefill_tokens"] == 8 + 6
     assert run.counters["kv_peak_tokens"] == 10
-    assert run.itl_s is not None and run.itl_weight is not None
-    gaps_s = np.repeat(run.itl_s, run.itl_weight.astype(int))
-    assert sorted(gaps_s.tolist()) == [1, 1, 1, 2, 2, 8]  # B waits from 10 to 18
+    assert token_gaps_s(run).tolist() == [1, 1, 1, 2, 2, 8]  # B waits from 10 to 18
 
 
 def test_a_request_that_can_never_be_served_is_refused() -> None:
