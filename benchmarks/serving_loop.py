@@ -1,8 +1,8 @@
 """Speed of the request-level serving loop, alone and as bare simpy timeouts a request.
 
-The workload: Poisson arrivals, lognormal lengths (mean 1,000 in and 200 out), chunks of 2,048 tokens, a mean decode
-batch of about 24, per-request records on. Run with `python -m benchmarks.serving_loop [requests] [repeats]`; the best
-of the repeats counts, because other work on the machine only ever slows a run down.
+The workload: Poisson arrivals, lognormal lengths (mean 1,000 in and 200 out), chunks of 2,048 tokens, a mean
+decode batch of about 24, per-request records on. Run with `python -m benchmarks.serving_loop [requests]
+[repeats]`; the best of the repeats counts, because other work on the machine only ever slows a run down.
 """
 
 import sys
@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from simpy import Environment, Event
 
-from model_graphs.runs.records import ServingRun
 from simulator.scenario.model import ClosedLoop, Lengths, Poisson, Workload
 from simulator.serving.options import EngineOptions
-from simulator.serving.policy import SglangPrefillFirst, VllmV1
+from simulator.serving.policy import Policy, SglangPrefillFirst, VllmV1
 from simulator.serving.simulate import Simulation, simulate_serving
 from simulator.serving.workload import Requests, generate
 from simulator.step.table import AttentionGrid, StepTable
@@ -27,7 +26,7 @@ N_BARE_TIMEOUTS = 200_000
 
 
 def moe_table() -> StepTable:
-    """A step of about the shape of a 671B mixture of experts on eight accelerators of 3 TB/s and 900 TFLOP/s."""
+    """A step shaped like that of a 671B mixture of experts on eight devices of 3 TB/s and 900 TFLOP/s."""
     n = np.arange(4097.0)
     touched = 256 * (1 - (1 - 8 / 256) ** n)  # experts whose weights are read
     linear_s = 3e-3 + np.maximum((26e9 + 58 * touched * 44e6) / 24e12, n * 74e9 / 7200e12)
@@ -93,44 +92,44 @@ def bare_timeout_s() -> float:
     return (process_time() - start_s) / N_BARE_TIMEOUTS
 
 
-def report(name: str, options: EngineOptions, requests: Requests, repeats: int, bare_s: float) -> None:
-    """Print one line."""
-    run: ServingRun = simulate_serving(moe_table(), options, requests)
-    in_loop_s = best_s(repeats, lambda: loop_s(options, requests)) / len(requests)
-    whole_s = best_s(repeats, lambda: call_s(options, requests)) / len(requests)
-    print(
-        f"{name:28s} {1 / in_loop_s:9,.0f} requests/s  {run.n_steps / len(requests) / in_loop_s:9,.0f} steps/s  "
-        f"{in_loop_s / bare_s:5.1f} bare timeouts a request  "
-        f"(whole call {1 / whole_s:,.0f} requests/s; mean decode batch {run.counters['mean_decode_batch']:.1f})"
+def engine(policy: Policy, jump_decode_runs: bool = True) -> EngineOptions:
+    """An engine with room for the workload."""
+    return EngineOptions(
+        policy,
+        step_tokens=2048,
+        max_running=256,
+        kv_capacity_tokens=600_000,
+        jump_decode_runs=jump_decode_runs,
     )
 
 
-def main(n_requests: int, repeats: int) -> None:
+def line(name: str, options: EngineOptions, requests: Requests, repeats: int, bare_s: float) -> str:
+    """One engine's speed."""
+    run = simulate_serving(moe_table(), options, requests)
+    in_loop_s = best_s(repeats, lambda: loop_s(options, requests)) / len(requests)
+    whole_s = best_s(repeats, lambda: call_s(options, requests)) / len(requests)
+    steps_per_request = run.n_steps / len(requests)
+    return (
+        f"{name:28s} {1 / in_loop_s:9,.0f} requests/s {steps_per_request / in_loop_s:11,.0f} steps/s "
+        f"{in_loop_s / bare_s:6.1f} bare timeouts a request; whole call {1 / whole_s:,.0f} requests/s; "
+        f"mean decode batch {run.counters['mean_decode_batch']:.1f}"
+    )
+
+
+def main(n_requests: int = 20_000, repeats: int = 7) -> None:
     """Print the speed of the loop with and without jumps, and the time of a closed-loop run."""
     bare_s = best_s(repeats, bare_timeout_s)
     print(f"bare simpy timeouts: {1 / bare_s:,.0f}/s")
     requests = open_requests(n_requests)
-    limits = {"step_tokens": 2048, "max_running": 256, "kv_capacity_tokens": 600_000}
-    vllm = EngineOptions(VllmV1(), **limits)
-    report("mixed steps, runs jumped", vllm, requests, repeats, bare_s)
-    report(
-        "mixed steps, every step",
-        EngineOptions(VllmV1(), **limits, jump_decode_runs=False),
-        requests,
-        repeats,
-        bare_s,
-    )
-    report(
-        "prompts first, runs jumped", EngineOptions(SglangPrefillFirst(), **limits), requests, repeats, bare_s
-    )
+    print(line("mixed steps, runs jumped", engine(VllmV1()), requests, repeats, bare_s))
+    print(line("mixed steps, every step", engine(VllmV1(), False), requests, repeats, bare_s))
+    print(line("prompts first, runs jumped", engine(SglangPrefillFirst()), requests, repeats, bare_s))
     lengths = Lengths(law="uniform", mean=1024)
-    closed = generate(
-        Workload(arrivals=ClosedLoop(concurrency=64), input_tokens=lengths, output_tokens=lengths)
-    )
-    in_ms = best_s(repeats, lambda: call_s(vllm, closed)) * 1e3
-    print(f"closed loop of 64, {len(closed)} requests of 1024 in and out: {in_ms:.1f} ms a call")
+    workload = Workload(arrivals=ClosedLoop(concurrency=64), input_tokens=lengths, output_tokens=lengths)
+    closed = generate(workload)
+    call_ms = best_s(repeats, lambda: call_s(engine(VllmV1()), closed)) * 1e3
+    print(f"closed loop of 64, {len(closed)} requests of 1024 in and out: {call_ms:.1f} ms a call")
 
 
 if __name__ == "__main__":
-    arguments = [int(argument) for argument in sys.argv[1:]]
-    main(*(arguments + [20_000, 7][len(arguments) :]))
+    main(*(int(argument) for argument in sys.argv[1:]))

@@ -115,9 +115,7 @@ class Engine(ABC):
             if self._next_arrival_s <= self._horizon_s:
                 self._take_arrivals()
             start_s = run.start_s = run.end_s
-            if self._plan(start_s):
-                self._price_mixed_step()
-            elif not self._price_decode_run():
+            if not self._next_run():
                 if self._next_arrival_s == inf and not shared:
                     return
                 yield from self._idle()
@@ -158,18 +156,6 @@ class Engine(ABC):
                 self._interruptible = False
                 return
 
-    def _plan(self, now_s: float) -> bool:
-        """Let the policy fill the next step; whether any rank runs prompts in it."""
-        prefilling = False
-        for rank in self.ranks:
-            if rank.held_tokens > rank.capacity_tokens:
-                self._make_room(rank)
-            if rank.waiting or rank.partial:
-                rank.chunks = self._policy.plan(rank, now_s)
-                if rank.chunks:
-                    prefilling = True
-        return prefilling
-
     def _make_room(self, rank: Rank) -> None:
         """Preempt until the cache holds what the next decode step needs."""
         while rank.held_tokens > rank.capacity_tokens:
@@ -177,12 +163,8 @@ class Engine(ABC):
             self.n_preemptions += 1
 
     @abstractmethod
-    def _price_mixed_step(self) -> None:
-        """Make the run one step with the planned chunks, and count these."""
-
-    @abstractmethod
-    def _price_decode_run(self) -> bool:
-        """Make the run as many decode steps as are alike; whether anything decodes at all."""
+    def _next_run(self) -> bool:
+        """Fill the next step and price it, or a run of decode steps; whether there is anything to do."""
 
     @abstractmethod
     def _account(self) -> None:
@@ -214,9 +196,13 @@ class Engine(ABC):
         rank.chunks = []
 
     def _finish_due(self, rank: Rank) -> None:
+        """Let the requests end whose last token came with the decode step just counted in."""
         now_s = self._run.end_s
+        finish_s, on_finish = self._ledger.finish_s, self._on_finish
         for request in rank.finish_due():
-            self._finish(request, now_s)
+            finish_s[request] = now_s
+            if on_finish is not None:
+                on_finish(request, now_s)
 
     def _finish(self, request: int, now_s: float) -> None:
         self._ledger.finish_s[request] = now_s

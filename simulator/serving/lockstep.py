@@ -9,6 +9,27 @@ from simulator.serving.rank import Rank
 class LockstepEngine(Engine):
     """Any number of ranks; with one it does what `SoloEngine` does."""
 
+    def _next_run(self) -> bool:
+        if self._plan():
+            self._price_mixed_step()
+            return True
+        if any(rank.n_decoding for rank in self.ranks):
+            self._price_decode_run()
+            return True
+        return False
+
+    def _plan(self) -> bool:
+        """Let the policy fill the next step; whether any rank runs prompts in it."""
+        prefilling = False
+        for rank in self.ranks:
+            if rank.held_tokens > rank.capacity_tokens:
+                self._make_room(rank)
+            if rank.waiting or rank.partial:
+                rank.chunks = self._policy.plan(rank, self._run.start_s)
+                if rank.chunks:
+                    prefilling = True
+        return prefilling
+
     def _price_mixed_step(self) -> None:
         clock = self._clock
         widest = total = sampled = running = 0
@@ -39,7 +60,7 @@ class LockstepEngine(Engine):
         self.n_prefill_tokens += tokens
         return decoding + tokens, decoding + len(rank.completing), attention_s
 
-    def _price_decode_run(self) -> bool:
+    def _price_decode_run(self) -> None:
         clock = self._clock
         widest = total = running = 0
         attention_s = growth_s = 0.0
@@ -58,15 +79,12 @@ class LockstepEngine(Engine):
             )
             if rank_s > attention_s or (rank_s == attention_s and slope_s > growth_s):
                 attention_s, growth_s = rank_s, slope_s
-        if not total:
-            return False
         run = self._run
         run.first_s = clock.tokens_s(widest, total, widest, running) + attention_s
         run.growth_s = growth_s
         run.stop_after(int(min(limit, self._steps_led(attention_s, growth_s))) if self._jumps else 1)
         if self._next_arrival_s < run.end_s and run.n_steps > 1:
             self._stop_for_arrival()
-        return True
 
     def _steps_led(self, attention_s: float, growth_s: float) -> float:
         """Decode steps for which the rank with these attention seconds and growth stays the slowest."""

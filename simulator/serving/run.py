@@ -37,7 +37,8 @@ class Run:
         """End the run `lag_steps` after the first step that ends at `time_s` or later, if it is longer."""
         step = steps_until(time_s, self.start_s, self.first_s, self.growth_s, self.n_steps) + lag_steps
         if step < self.n_steps:
-            self.stop_after(step)
+            self.n_steps = step = step or 1
+            self.end_s = self.start_s + (step * self.first_s + self.growth_s * (step * (step - 1) / 2))
 
 
 def steps_until(time_s: float, start_s: float, first_s: float, growth_s: float, most: int) -> int:

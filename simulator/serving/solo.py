@@ -1,46 +1,50 @@
 """An engine with one attention rank, as most have: the rules of lockstep in one straight line."""
 
 from simulator.serving.engine import Engine
+from simulator.serving.rank import Chunk, Rank
 
 
 class SoloEngine(Engine):
     """One rank, without loops and maxima over ranks; a test holds it to `LockstepEngine` with one rank."""
 
-    def _plan(self, now_s: float) -> bool:
+    def _next_run(self) -> bool:
         rank = self.ranks[0]
         if rank.held_tokens > rank.capacity_tokens:
             self._make_room(rank)
         if rank.waiting or rank.partial:
-            rank.chunks = self._policy.plan(rank, now_s)
-            return bool(rank.chunks)
+            chunks = self._policy.plan(rank, self._run.start_s)
+            if chunks:
+                self._price_mixed_step(rank, chunks)
+                return True
+        if rank.n_decoding:
+            self._price_decode_run(rank)
+            return True
         return False
 
-    def _price_mixed_step(self) -> None:
-        clock, rank, run = self._clock, self.ranks[0], self._run
-        chunks = rank.chunks
+    def _price_mixed_step(self, rank: Rank, chunks: list[Chunk]) -> None:
+        clock, run = self._clock, self._run
         n_chunks = len(chunks)
         decoding = rank.n_in_step = 0 if self._stalls_decode else rank.n_decoding
         tokens, products = rank.take(chunks)
         self.n_prefill_steps += 1
         self.n_prefill_tokens += tokens
-        attention_s = clock.decode[decoding].at(rank.context_tokens / decoding) if decoding else 0.0
-        attention_s += clock.prefill[n_chunks].at(tokens / n_chunks) + clock.prefix_s * products
-        run.first_s = (
+        first_s = (
             clock.solo_s[decoding + tokens]
             + clock.head_s[decoding + len(rank.completing)]
             + clock.host_per_sequence_s * len(rank.running)
             + clock.host_prefill_s
-            + attention_s
+            + clock.prefill[n_chunks].at(tokens / n_chunks)
+            + clock.prefix_s * products
         )
+        if decoding:
+            first_s += clock.decode[decoding].at(rank.context_tokens / decoding)
+        run.first_s = first_s
         run.growth_s = 0.0
         run.n_steps = 1
-        run.end_s = run.start_s + run.first_s
+        run.end_s = run.start_s + first_s
 
-    def _price_decode_run(self) -> bool:
-        rank = self.ranks[0]
+    def _price_decode_run(self, rank: Rank) -> None:
         decoding = rank.n_in_step = rank.n_decoding
-        if not decoding:
-            return False
         clock, run = self._clock, self._run
         length = rank.context_tokens / decoding
         first_s, growth_s, knot = clock.solo_decode[decoding].line(length)
@@ -58,7 +62,6 @@ class SoloEngine(Engine):
         run.end_s = run.start_s + (n_steps * first_s + growth_s * (n_steps * (n_steps - 1) / 2))
         if n_steps > 1 and self._next_arrival_s < run.end_s and n_running < rank.max_running:
             run.stop_for(self._next_arrival_s, self._lag_steps)
-        return True
 
     def _account(self) -> None:
         run, rank = self._run, self.ranks[0]
