@@ -38,7 +38,7 @@ def simulation_tables(report: SimulationReport) -> Iterator[RenderableType]:
     yield memory_table(forecast.memory, rows.cache_use(forecast))
     caption = f"binding: {forecast.binding}"
     yield table("Step", rows.BREAKDOWN_COLUMNS, rows.breakdown_rows(forecast), caption=caption)
-    yield table("Assumptions", rows.ASSUMPTION_COLUMNS, rows.assumption_rows(forecast))
+    yield table("Assumptions", rows.ASSUMPTION_COLUMNS, rows.assumption_rows(forecast.assumptions))
     yield definition("", _closing_lines(forecast))
 
 

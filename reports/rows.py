@@ -3,13 +3,14 @@
 A column heading that starts with `>` holds numbers.
 """
 
+from collections.abc import Sequence
 from statistics import median
 
 from hardware_specs.records.evidence import Estimate
 from reports.comparison import Comparison
 from reports.formatting import figure, gib, interval, percent, signed_percent
 from reports.indicators import ContextRow, LongContext
-from simulator.forecast import Forecast, MemoryFit
+from simulator.forecast import Assumption, Forecast, MemoryFit
 from simulator.scenario.model import ClosedLoop, Poisson, Scenario, TraceReplay
 
 Row = tuple[str, ...]
@@ -202,9 +203,12 @@ def breakdown_rows(forecast: Forecast) -> Rows:
     ]
 
 
-ASSUMPTION_COLUMNS = ("what", "value", "kind", "source")
+ASSUMPTION_COLUMNS = ("kind", "what", "source")
 
 
-def assumption_rows(forecast: Forecast) -> Rows:
-    """The ledger: every choice and constant the numbers rest on."""
-    return [(one.what, one.value, one.kind, one.source) for one in forecast.assumptions]
+def assumption_rows(assumptions: Sequence[Assumption]) -> Rows:
+    """The ledger: every choice and constant the numbers rest on, those of one source together."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for one in assumptions:
+        groups.setdefault((one.kind, one.source), []).append(f"{one.what}: {one.value}")
+    return [(kind, "\n".join(dict.fromkeys(lines)), source) for (kind, source), lines in groups.items()]

@@ -9,7 +9,7 @@ from rich.table import Table
 from hardware_specs.records.evidence import Estimate
 from reports.forecast_json import estimate_json
 from reports.formatting import decimal, figure, interval, percent
-from reports.rows import ASSUMPTION_COLUMNS, Row
+from reports.rows import ASSUMPTION_COLUMNS, Row, assumption_rows
 from reports.tables import definition, table
 from reports.versions import runtime_versions
 from simulator.forecast import Assumption
@@ -30,7 +30,7 @@ def step_tables(
         yield _view_table(step, view)
     yield definition("What bounds it", [("", step.explanation)])
     if assumed:
-        yield table("Assumptions", ASSUMPTION_COLUMNS, map(_assumption_row, assumed))
+        yield table("Assumptions", ASSUMPTION_COLUMNS, assumption_rows(assumed))
     if explain:
         yield definition("Evidence", [("", line) for line in step.evidence])
     versions = ", ".join(f"{name} {text}" for name, text in step.versions.items())
@@ -60,10 +60,6 @@ def _view_table(step: StepForecast, view: str) -> Table:
 
 def _share(share: Share) -> Row:
     return figure(share.busy_s * 1e3), figure(share.exposed_s * 1e3), percent(share.exposed_fraction)
-
-
-def _assumption_row(one: Assumption) -> Row:
-    return one.what, one.value, one.kind, one.source
 
 
 def step_json(step: StepForecast, assumed: tuple[Assumption, ...]) -> dict[str, object]:

@@ -35,9 +35,18 @@ def _listing() -> Shown:
 def _showing(name: str) -> Shown:
     backend, _, version = name.partition("@")
     stack = load_stack(backend, version)
-    head = [("chosen as", stack.reason), ("grade", stack.grade.value), ("content hash", stack.content_hash)]
-    content: dict[str, object] = dict(head) | {"backend": backend, "figures": figure_json(stack)}
-    return content, [definition(f"{backend} {version}".strip(), head), figure_table(stack)]
+    release = stack.release
+    content: dict[str, object] = {
+        "backend": backend,
+        "version": release.version,
+        "released": str(release.released),
+        "rules": release.rules,
+        "reason": stack.reason,
+        "grade": stack.grade.value,
+        "content_hash": stack.content_hash,
+    }
+    head = definition(name, [(key.replace("_", " "), str(value)) for key, value in content.items()])
+    return content | {"figures": figure_json(stack)}, [head, figure_table(stack)]
 
 
 def _checking(path: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """The report's charts, as plotly figures in one plain style; the page's one script draws them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -9,6 +10,7 @@ from hardware_specs.records.evidence import Estimate
 from reports.comparison import Comparison
 from reports.load_curve import LoadCurve
 from reports.operators import TypicalStep
+from simulator.costs.estimates import BOUNDS
 from simulator.forecast import MemoryFit
 
 # Okabe and Ito's colours, told apart by most eyes
@@ -16,6 +18,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#8
 _FONT = {"family": "system-ui, sans-serif", "size": 13, "color": "#1b2430"}
 _GRID = "#e3e7ec"
 _OPERATORS = 12  # bars of the operator chart
+_COLOUR_OF_BOUND = dict(zip(BOUNDS, COLOURS, strict=False))
 Measured = Sequence[tuple[float, float]]
 
 
@@ -81,14 +84,14 @@ def operator_chart(step: TypicalStep, name: str) -> str:
     if others:
         bars.append((f"{len(others)} others", "", sum(one.busy_s for one in others)))
     figure = go.Figure()
-    for index, bound in enumerate(dict.fromkeys(bound for _, bound, _ in bars)):
+    for bound in dict.fromkeys(bound for _, bound, _ in bars):
         own = [(label, 1e3 * seconds) for label, of, seconds in bars if of == bound]
         figure.add_bar(
             y=[label for label, _ in own],
             x=[time_ms for _, time_ms in own],
             name=bound or "others",
             orientation="h",
-            marker_color=COLOURS[index % len(COLOURS)] if bound else COLOURS[6],
+            marker_color=_COLOUR_OF_BOUND.get(bound, COLOURS[6]),
             hovertemplate="%{y}: %{x:.4g} ms<extra></extra>",
         )
     order = [label for label, _, _ in bars]
@@ -153,9 +156,18 @@ def comparison_chart(comparisons: Sequence[Comparison], metric: str) -> str:
         hovertemplate="%{text}<br>measured %{x:.4g}, predicted %{y:.4g}<extra></extra>",
         name="runs",
     )
-    figure.update_xaxes(type="log", title="measured, ms")
-    figure.update_yaxes(type="log", title="predicted, ms")
+    ticks = {"type": "log", "tickvals": _round_values(low, high), "tickformat": ",~r"}
+    figure.update_xaxes(title="measured, ms", **ticks)
+    figure.update_yaxes(title="predicted, ms", **ticks)
     return fragment(figure, f"compare-{metric}", metric, 340)
+
+
+def _round_values(low: float, high: float) -> list[float]:
+    """The 1, 2, 5 of every decade between the ends, for the ticks of a logarithmic axis."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [
+        step * 10.0**decade for decade in decades for step in (1, 2, 5) if low <= step * 10.0**decade <= high
+    ]
 
 
 def _error_bars(estimates: Sequence[Estimate]) -> dict[str, object]:

@@ -219,5 +219,5 @@ def _accuracy_row(line: AccuracyLine) -> rows.Row:
 
 def assumptions(report: SimulationReport) -> Parts:
     """The ledger."""
-    lines = table(rows.ASSUMPTION_COLUMNS, rows.assumption_rows(report.forecast))
+    lines = table(rows.ASSUMPTION_COLUMNS, rows.assumption_rows(report.forecast.assumptions))
     return "Every choice and constant that the numbers rest on.", lines
