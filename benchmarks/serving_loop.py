@@ -30,8 +30,8 @@ def moe_table() -> StepTable:
     n = np.arange(4097.0)
     touched = 256 * (1 - (1 - 8 / 256) ** n)  # experts whose weights are read
     linear_s = 3e-3 + np.maximum((26e9 + 58 * touched * 44e6) / 24e12, n * 74e9 / 7200e12)
-    sequences = 2.0 ** np.arange(10)
-    length = np.array([1, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768], dtype=float)
+    sequences = np.array([1.0, 2, 4, 8, 16, 32, 64, 128, 256, 512])
+    length = np.array([1.0, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768])
     attention = AttentionGrid(sequences, length, np.outer(sequences, length) * 70272 / 24e12)
     prefill = AttentionGrid(sequences, length, np.outer(sequences, length**2) * 61 * 128 * 320 / 5600e12)
     return StepTable(

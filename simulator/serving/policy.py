@@ -34,6 +34,11 @@ class Policy(ABC):
     requeue_at_head: ClassVar[bool] = True
     reserve_output_fraction: ClassVar[float] = 1.0
 
+    def __post_init__(self) -> None:
+        if self.max_prompts_per_step is not None and self.max_prompts_per_step < 1:
+            requirement, given = "must be 1 or more, or None", str(self.max_prompts_per_step)
+            raise InputError(Problem(path="max_prompts_per_step", requirement=requirement, given=given))
+
     @abstractmethod
     def plan(self, rank: Rank, now_s: float) -> list[Chunk]:
         """The chunks of the next step, in order; empty if no prompt can run.

@@ -66,9 +66,10 @@ class RunLog:
     kv_tokens: FloatArray
 
     @classmethod
-    def of(cls, flat: list[float]) -> "RunLog":
-        """The log that an engine wrote."""
-        return cls(*np.array(flat, dtype=np.float64).reshape(-1, len(COLUMNS)).T)
+    def of(cls, logs: list[list[float]]) -> "RunLog":
+        """The logs that engines wrote, one after the other."""
+        flat = np.concatenate([np.array(log, dtype=np.float64) for log in logs])
+        return cls(*flat.reshape(-1, len(COLUMNS)).T)
 
     def counters(self) -> dict[str, float]:
         """Steps, decode steps, the sequences of these summed, busy seconds, and the peak of the cache."""

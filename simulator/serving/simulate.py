@@ -115,8 +115,9 @@ class Simulation:
             output_tokens=requests.output_tokens[order],
             queue_s=(admitted_s - sent_s)[order],
         )
-        itl_s, itl_weight = self._gaps()
-        counters = self._counters()
+        log = RunLog.of([engine.log for engine in self._engines])
+        itl_s, itl_weight = self._gaps(log)
+        counters = self._counters(log)
         return ServingRun(
             requests=table,
             makespan_s=float(table.finish_s.max() - table.arrival_s[0]),
@@ -131,18 +132,15 @@ class Simulation:
         tpot_s = (finish_s - first_token_s) / gaps
         return np.asarray(self._options.first_token_s + self._options.stream_interval_steps * tpot_s)
 
-    def _gaps(self) -> tuple[FloatArray, FloatArray]:
+    def _gaps(self, log: RunLog) -> tuple[FloatArray, FloatArray]:
         """Every gap between tokens in seconds, and how many sequences saw it."""
-        rows = [row for engine in self._engines for rank in engine.ranks for row in rank.gaps.rows]
-        parts = [RunLog.of(engine.log).gaps() for engine in self._engines]
-        parts.append(expand(*np.array(rows, dtype=np.float64).reshape(-1, 4).T))
-        return np.concatenate([gaps_s for gaps_s, _ in parts]), np.concatenate(
-            [weight for _, weight in parts]
-        )
+        waits = [np.array(rank.gaps.rows) for engine in self._engines for rank in engine.ranks]
+        gaps_s, weight = log.gaps()
+        longer_s, longer_weight = expand(*np.concatenate(waits).reshape(-1, 4).T)
+        return np.concatenate([gaps_s, longer_s]), np.concatenate([weight, longer_weight])
 
-    def _counters(self) -> dict[str, float]:
+    def _counters(self, log: RunLog) -> dict[str, float]:
         """Sums over replicas; the peak of the cache is of one rank, the mean decode batch of one engine."""
-        log = RunLog.of([entry for engine in self._engines for entry in engine.log])
         totals = log.counters()
         totals["prefill_steps"] = float(sum(engine.n_prefill_steps for engine in self._engines))
         totals["prefill_tokens"] = float(sum(engine.n_prefill_tokens for engine in self._engines))

@@ -171,6 +171,15 @@ def test_a_user_adds_a_policy_in_a_few_lines() -> None:
     assert policy.seen == [1, 2, 0]
 
 
+def test_options_that_make_no_sense_are_refused_all_at_once() -> None:
+    with pytest.raises(InputError, match="max_prompts_per_step  must be 1 or more"):
+        VllmV1(max_prompts_per_step=0)
+    with pytest.raises(InputError) as refused:
+        options(step_tokens=0, first_token_s=-1.0, kv_reserve_output_fraction=1.5, pipeline_depth=3)
+    paths = [problem.path for problem in refused.value.problems]
+    assert paths == ["step_tokens", "first_token_s", "kv_reserve_output_fraction", "pipeline_depth"]
+
+
 def test_policies_go_by_the_names_of_stack_files() -> None:
     assert policy_named("vllm_v1") == VllmV1()
     assert policy_named("trtllm_inflight", 1) == TensorRtLlm(1)
