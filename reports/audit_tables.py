@@ -1,35 +1,49 @@
-"""The printed form of an audit: a summary, then the figures of each claim."""
+"""The printed form of an audit: a line for each claim, then what was found about each of its figures."""
 
 from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
+from hardware_specs.records.evidence import Estimate
 from reports.audit import FigureVerdict, Verdict
-from reports.formatting import figure, interval
-from reports.tables import table
+from reports.formatting import decimal, figure, percent
+from reports.tables import definition, table
 
 
 def verdict_tables(verdicts: Sequence[Verdict]) -> Iterator[Table]:
-    """One line a claim, then one table a claim."""
+    """The summary, then one list of findings a claim."""
     rows = [(one.claim, one.ruling.value, one.title, one.deciding.finding.binding or "-") for one in verdicts]
     yield table("Claims", ("claim", "verdict", "what it says", "limit that binds"), rows)
     for one in verdicts:
-        caption = "\n".join(line for line in (one.reading, f"source: {one.source}") if line)
-        columns = ("figure", "verdict", ">claimed", ">found", "because")
-        yield table(
-            f"{one.claim}  {one.title}",
-            columns,
-            map(_figure_row, one.figures),
-            caption=caption,
-            fold_first=True,
-        )
+        yield definition(f"{one.claim}  {one.title}", _claim_lines(one))
 
 
-def _figure_row(one: FigureVerdict) -> tuple[str, ...]:
-    finding = one.finding
-    found = finding.predicted
-    shown = f"{figure(found.value)} {found.unit} {interval(found)} {found.grade.value}" if found else "-"
-    off = f" (off by x{figure(finding.factor, 3)})" if finding.factor else ""
-    citations = f" [{'; '.join(one.citations)}]" if one.citations else ""
-    because = f"{finding.reason}{off}; run: {finding.run}{citations}"
-    return one.says, finding.ruling.value, finding.claimed or "-", shown, because
+def _claim_lines(one: Verdict) -> Iterator[tuple[str, str]]:
+    for verdict in one.figures:
+        yield verdict.finding.ruling.value, verdict.says
+        yield from (("", line) for line in _finding_lines(verdict))
+    if one.reading:
+        yield "read as", one.reading
+    yield "source", one.source
+
+
+def _finding_lines(verdict: FigureVerdict) -> Iterator[str]:
+    finding = verdict.finding
+    if finding.predicted:
+        off = f", off by x{figure(finding.factor, 3)}" if finding.factor else ""
+        yield f"claimed {finding.claimed}; found {_found(finding.predicted)}{off}"
+    yield finding.reason
+    if finding.binding:
+        yield f"binding: {finding.binding}"
+    yield f"run: {finding.run}"
+    if verdict.citations:
+        yield f"cited: {'; '.join(verdict.citations)}"
+
+
+def _found(estimate: Estimate) -> str:
+    shown = [_quantity(value, estimate.unit) for value in (estimate.value, estimate.low, estimate.high)]
+    return f"{shown[0]} [{shown[1]}, {shown[2]}] grade {estimate.grade.value}"
+
+
+def _quantity(value: float, unit: str) -> str:
+    return percent(value) if unit == "1" else decimal(value, unit)

@@ -10,7 +10,7 @@ from reports import rows
 from reports.accuracy import accuracy_line
 from reports.comparison import Comparison
 from reports.formatting import figure, gib, interval
-from reports.indicators import HardwareCost
+from reports.indicators import HardwareCost, price_hint
 from reports.simulation import SimulationReport
 from reports.tables import definition, table
 from simulator.forecast import Forecast, MemoryFit
@@ -52,7 +52,7 @@ def indicator_table(report: SimulationReport) -> Table:
         (title, *_cells(metrics[name], "ms")) for title, name in names.items() if name in metrics
     ]
     shown.append(("stability on long context", *_stability(report)))
-    shown += _cost_rows(report.cost)
+    shown += _cost_rows(report.cost, report.forecast.scenario.deployment.system)
     return table("Indicators", ("indicator", ">value", ">90% interval", "grade", ""), shown)
 
 
@@ -66,9 +66,9 @@ def _stability(report: SimulationReport) -> tuple[str, str, str, str]:
     return rows.times(last.alone.tpot_ratio), "", grade, text
 
 
-def _cost_rows(cost: HardwareCost | None) -> rows.Rows:
+def _cost_rows(cost: HardwareCost | None, system: str) -> rows.Rows:
     if cost is None:
-        return [("cost of hardware", "-", "", "", "no price: --price or price_usd_per_gpu_hour")]
+        return [("cost of hardware", "-", "", "", price_hint(system))]
     source = cost.source or "no source given"
     price = f"USD/h: {cost.gpus} GPUs at {figure(cost.price_usd_per_gpu_hour, 3)} USD/h ({source})"
     return [

@@ -7,6 +7,7 @@ load with longer inputs (what a user would see, queueing and a full cache includ
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from hardware_specs.library import load_prices, load_system
 from hardware_specs.records.errors import InfeasibleError
 from hardware_specs.records.evidence import Estimate
 from model_graphs.configs import resolve_model
@@ -144,6 +145,17 @@ def hardware_cost(forecast: Forecast) -> HardwareCost | None:
         usd_per_million_tokens=_cost(per_hour, forecast.metrics["total_tok_s"], 1e6, "USD/M tokens"),
         usd_per_request=_cost(per_hour, output, tokens_per_request, "USD/request"),
     )
+
+
+def price_hint(system: str) -> str:
+    """What to do where no price is given, with what was asked for the device elsewhere."""
+    key = load_system(system).key
+    quotes = [quote for quote in load_prices() if quote.system_key == key]
+    if not quotes:
+        return "no price: --price or price_usd_per_gpu_hour"
+    asked = [quote.price_usd_per_hour.value for quote in quotes]
+    newest = max(quote.as_of for quote in quotes)
+    return f"no price: --price or price_usd_per_gpu_hour ({min(asked):g} to {max(asked):g} USD/h asked in {newest})"
 
 
 def _cost(usd_per_hour: float, tokens_per_s: Estimate, tokens: float, unit: str) -> Estimate:

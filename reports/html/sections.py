@@ -8,6 +8,7 @@ from reports.accuracy import AccuracyLine, accuracy_card
 from reports.formatting import figure, gib, interval, percent
 from reports.html import charts
 from reports.html.markup import card, folded, grid, section, table
+from reports.indicators import price_hint
 from reports.load_curve import LoadCurve
 from reports.operators import TypicalStep
 from reports.simulation import SimulationReport
@@ -75,7 +76,7 @@ def _stability(report: SimulationReport) -> str:
 def _cost(report: SimulationReport) -> str:
     cost = report.cost
     if cost is None:
-        return card("Cost of hardware", "-", "", ["no price: price_usd_per_gpu_hour in the scenario"])
+        return card("Cost of hardware", "-", "", [price_hint(report.forecast.scenario.deployment.system)])
     tokens = cost.usd_per_million_output_tokens
     hourly = (
         f"{cost.gpus} GPUs at {figure(cost.price_usd_per_gpu_hour, 3)} = {figure(cost.usd_per_hour)} USD/h"
