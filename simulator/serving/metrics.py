@@ -18,6 +18,29 @@ from model_graphs.runs.records import FloatArray, RequestTable, ServingRun
 PERCENTILES: Mapping[str, float] = {"_median": 50, "_p90": 90, "_p95": 95, "_p99": 99}
 
 
+#: end of a metric name -> the unit of its value
+UNITS: Mapping[str, str] = {
+    "_ms": "ms",
+    "_tok_s": "tokens/s",
+    "_tok_s_per_gpu": "tokens/s/GPU",
+    "_tok_s_per_user": "tokens/s/user",
+    "samples_per_s": "requests/s",
+}
+
+
+def unit_of(metric: str) -> str:
+    """The unit that a serving metric's name ends in.
+
+    Raises:
+        InputError: it is not a name of a serving metric.
+    """
+    for ending, unit in UNITS.items():
+        if metric.endswith(ending):
+            return unit
+    requirement = f"a serving metric's name must end in one of {', '.join(UNITS)}"
+    raise InputError(Problem(path="metric", requirement=requirement, given=metric))
+
+
 def serving_metrics(run: ServingRun, n_gpus: int) -> dict[str, float]:
     """Metrics by name: ms where the name ends so, tokens/s and requests/s otherwise.
 

@@ -3,7 +3,7 @@ import pytest
 
 from hardware_specs.records.errors import InputError
 from model_graphs.runs.records import RequestTable, ServingRun
-from simulator.serving.metrics import after_warmup, mean_in_flight, serving_metrics
+from simulator.serving.metrics import UNITS, after_warmup, mean_in_flight, serving_metrics, unit_of
 from simulator.serving.policy import VllmV1
 from simulator.serving.simulate import simulate_serving
 
@@ -40,6 +40,14 @@ def test_throughput_by_hand() -> None:
     assert metrics["total_tok_s_per_gpu"] == pytest.approx(1034 / 20 / 2)
     assert metrics["samples_per_s"] == pytest.approx(4 / 20)
     assert metrics["output_tok_s_per_user"] == pytest.approx(1 / 0.2)
+
+
+def test_every_metric_has_a_unit() -> None:
+    units = {unit_of(name) for name in serving_metrics(hand_made_run(), n_gpus=2)}
+    assert units == set(UNITS.values())
+    assert unit_of("output_tok_s_per_gpu") == "tokens/s/GPU"
+    with pytest.raises(InputError, match="must end in one of"):
+        unit_of("energy_j_per_token")
 
 
 def test_gaps_count_once_a_token() -> None:
