@@ -155,7 +155,8 @@ def price_hint(system: str) -> str:
         return "no price: --price or price_usd_per_gpu_hour"
     asked = [quote.price_usd_per_hour.value for quote in quotes]
     newest = max(quote.as_of for quote in quotes)
-    return f"no price: --price or price_usd_per_gpu_hour ({min(asked):g} to {max(asked):g} USD/h asked in {newest})"
+    asked_for = f"{min(asked):g} to {max(asked):g} USD/h asked in {newest}"
+    return f"no price: --price or price_usd_per_gpu_hour ({asked_for})"
 
 
 def _cost(usd_per_hour: float, tokens_per_s: Estimate, tokens: float, unit: str) -> Estimate:
