@@ -17,11 +17,8 @@ from simulator.forecast import Assumption, Forecast
 from simulator.ledger import assumptions_of, versions
 from simulator.prepared import Prepared, prepare
 from simulator.scenario.model import Scenario
-from simulator.serving.engine import simulate_serving
 from simulator.serving.metrics import serving_metrics, unit_of
-from simulator.serving.workload import Requests, generate
-from simulator.step.build import step_table
-from simulator.step.constants import StackConstants
+from simulator.serving.workload import generate
 from simulator.step.table import StepTable
 
 Progress = Callable[[int, int], None]
@@ -40,11 +37,11 @@ def forecast(scenario: Scenario, *, progress: Progress | None = None) -> Forecas
     prepared = prepare(scenario.deployment)
     requests = generate(scenario.workload)
     constants = prepared.stack.constants.plain()
-    table = table_of(prepared, constants)
+    table = prepared.table(constants)
     width = step_log_half_width(prepared)
     runs: dict[str, ServingRun] = {}
     for i, (name, factor) in enumerate(zip(_RUNS, (1.0, exp(-width), exp(width)), strict=True)):
-        runs[name] = serve(prepared, constants, table.scaled(factor), requests, scenario.workload.seed)
+        runs[name] = prepared.serve(constants, table.scaled(factor), requests, scenario.workload.seed)
         if progress is not None:
             progress(i + 1, len(_RUNS))
     grade = worst(prepared.stack.grade, prepared.components.grade, *_input_grades(scenario))
@@ -67,16 +64,3 @@ def forecast(scenario: Scenario, *, progress: Progress | None = None) -> Forecas
         ),
         versions=versions(prepared),
     )
-
-
-def serve(
-    prepared: Prepared, constants: StackConstants, table: StepTable, requests: Requests, seed: int
-) -> ServingRun:
-    """One serving run under these constants and this clock."""
-    options = prepared.engine_options(constants.first_token_s, constants.stream_interval_steps)
-    return simulate_serving(table, options, requests, seed)
-
-
-def table_of(prepared: Prepared, constants: StackConstants) -> StepTable:
-    """The step table of a deployment under these constants."""
-    return step_table(prepared.components, constants, prepared.step_tokens + prepared.max_running)

@@ -12,11 +12,12 @@ from hardware_specs.library import load_system
 from hardware_specs.parts import SystemSpec
 from hardware_specs.records.errors import DoesNotFitError, InputError
 from model_graphs.configs import ModelRecord, resolve_model
-from model_graphs.graph import OperatorGraph
 from model_graphs.dtypes import COMPUTE_DTYPES
+from model_graphs.graph import OperatorGraph
 from model_graphs.graph_io import load_graph
 from model_graphs.layout import Layout, apply_layout
 from model_graphs.precision import apply_precision
+from model_graphs.runs.records import ServingRun
 from model_graphs.totals import cache_groups
 from simulator.costs.library import KernelLibrary
 from simulator.forecast import MemoryFit
@@ -24,9 +25,14 @@ from simulator.planning.memory import memory_demand, memory_fit
 from simulator.scenario.model import Deployment
 from simulator.serving.options import EngineOptions
 from simulator.serving.policy import policy_named
+from simulator.serving.simulate import simulate_serving
+from simulator.serving.workload import Requests
 from simulator.stacks.library import Stack, load_stack
 from simulator.stacks.model import tier_value
+from simulator.step.build import step_table
 from simulator.step.components import ComponentBuilder, StepComponents
+from simulator.step.constants import StackConstants
+from simulator.step.table import StepTable
 
 PHASES = ("prefill", "decode", "chunked_prefill")
 
@@ -62,7 +68,9 @@ class Prepared:
     def engine_options(self, first_token_s: float, stream_interval_steps: float) -> EngineOptions:
         """The serving engine's options under this stack."""
         rules = self.stack.rules
-        wait_steps = rules.attention_dp_wait_steps.value if self.layout.dp > 1 else 0.0
+        wait_steps = (self.deployment.poll_interval_steps - 1) / 2
+        if self.layout.dp > 1:
+            wait_steps += rules.attention_dp_wait_steps.value
         return EngineOptions(
             policy=policy_named(rules.policy),
             step_tokens=self.step_tokens,
@@ -74,6 +82,17 @@ class Prepared:
             frontend_s_per_token=rules.frontend_s_per_token.value,
             replicas=self.deployment.replicas,
         )
+
+    def table(self, constants: StackConstants) -> StepTable:
+        """The step table under these constants."""
+        return step_table(self.components, constants, self.step_tokens + self.max_running)
+
+    def serve(
+        self, constants: StackConstants, table: StepTable, requests: Requests, seed: int = 0
+    ) -> ServingRun:
+        """One serving run of the whole deployment under these constants and this clock."""
+        options = self.engine_options(constants.first_token_s, constants.stream_interval_steps)
+        return simulate_serving(table, options, requests, seed)
 
 
 @lru_cache(maxsize=256)
@@ -88,7 +107,7 @@ def prepare(deployment: Deployment) -> Prepared:
     system = load_system(deployment.system)
     stack = load_stack(deployment.stack, deployment.stack_version, deployment.date)
     layout = deployment_layout(deployment, model)
-    kv_dtype = _kv_dtype(deployment, stack)
+    kv_dtype = _kv_dtype(deployment, stack, system.device.architecture)
     graphs = rank_graphs(deployment, model, system, layout, kv_dtype)
     memory = _memory(deployment, model, system, stack, graphs["prefill"], kv_dtype)
     library = KernelLibrary(system, deployment.stack)
@@ -167,10 +186,9 @@ def _rank_graph(
     return apply_precision(local, deployment.precision, kv_dtype, supported)
 
 
-def _kv_dtype(deployment: Deployment, stack: Stack) -> str:
+def _kv_dtype(deployment: Deployment, stack: Stack, architecture: str) -> str:
     if deployment.kv_dtype != "auto":
         return deployment.kv_dtype
     defaults = stack.rules.kv_dtype
-    return defaults.get(deployment.precision, defaults["default"])
-
-
+    keys = (f"{deployment.precision}/{architecture.lower()}", deployment.precision, "default")
+    return next(defaults[key] for key in keys if key in defaults)

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from hardware_specs.records.errors import InputError, Problem
 from simulator.measured.fitted_file import FittedEntry, fitted_yaml
 from simulator.measured.rows import MeasuredRow
-from simulator.measured.serving_rows import read_serving_file
+from simulator.measured.serving_rows import DYNAMO, read_serving_file
 from simulator.measured.stack_fit import PRIORS, Fit, Predict, fit_constants, log_errors
-from simulator.predict import serve, table_of
 from simulator.prepared import prepare
-from simulator.scenario.model import Scenario, Workload
+from simulator.scenario.model import Workload
 from simulator.serving.workload import Requests, generate
 from simulator.stacks.library import load_stack
 from simulator.step.constants import StackConstants
@@ -41,8 +40,8 @@ def predict_row(row: MeasuredRow, constants: StackConstants) -> tuple[float, flo
     """Mean TTFT and TPOT of a row's run under these constants, milliseconds."""
     scenario = row.scenario
     prepared = prepare(scenario.deployment)
-    table = table_of(prepared, constants)
-    run = serve(prepared, constants, table, _requests(scenario.workload), scenario.workload.seed)
+    requests = _requests(scenario.workload)
+    run = prepared.serve(constants, prepared.table(constants), requests, scenario.workload.seed)
     return float(run.requests.ttft_s.mean()) * 1e3, float(np.nanmean(run.requests.tpot_s)) * 1e3
 
 
@@ -114,7 +113,7 @@ def half_width(log_error: FloatArray, least: float) -> float:
 
 
 def calibration_rows(data: Path) -> list[MeasuredRow]:
-    """The rows that fits may see.
+    """The rows that fits may see: all that can be simulated, but for those behind another front end.
 
     Raises:
         InputError: the data is not there.
@@ -123,7 +122,7 @@ def calibration_rows(data: Path) -> list[MeasuredRow]:
     if not path.is_file():
         raise InputError(Problem("calibration rows must exist; set SILICAST_DATA", file=str(path)))
     rows, _ = read_serving_file(path)
-    return [row for row in rows if usable(row)]
+    return [row for row in rows if DYNAMO not in row.flags and usable(row)]
 
 
 def data_folder() -> Path:

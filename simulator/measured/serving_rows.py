@@ -9,6 +9,7 @@ from typing import Literal
 
 from hardware_specs.records.errors import InputError, Problem
 from model_graphs.configs import resolve_model
+from simulator.measured.launch_scripts import launch_options
 from simulator.measured.rows import Fields, MeasuredRow, Record, UnansweredRow, read_rows
 from simulator.scenario.model import ClosedLoop, Deployment, Lengths, Scenario, Workload
 from simulator.stacks.library import BACKENDS
@@ -56,17 +57,22 @@ def serving_row(record: Record) -> MeasuredRow:
     law = client_length_law(record.get("image", ""), isl, osl)
     flags = run_flags(model, backend, precision, record)
     mtp = "+mtp" if SPECULATION in flags else ""
+    tp = max(1, n_gpus // dp)
+    day = record.get("measured", "")
+    scripted = bool(day) and DYNAMO not in flags and model.startswith("deepseek-")
+    options = launch_options(backend, record["system"], precision, tp, isl, concurrency, day) if scripted else {}
     deployment = Deployment(
         model=model,
         system=record["system"],
         gpus=n_gpus,
-        tp=max(1, n_gpus // dp),
+        tp=tp,
         dp=dp,
         ep=ep,
         precision=precision,
         stack=backend,  # type: ignore[arg-type] # one of BACKENDS by `choice`
         stack_version=record.get("backend_version", "") + mtp,
-        date=record.get("measured", ""),
+        date=day,
+        **options,
     )
     workload = Workload(
         arrivals=ClosedLoop(concurrency=concurrency, requests=None),
@@ -74,6 +80,7 @@ def serving_row(record: Record) -> MeasuredRow:
         output_tokens=Lengths(law=law, mean=osl),
     )
     assumed = [f"client lengths {law}", *flags]
+    assumed += [f"{name} {value} (launch script)" for name, value in options.items()]
     if not deployment.stack_version:
         assumed.append(f"{backend} version: newest before {deployment.date or 'today'}")
     return MeasuredRow(

@@ -33,14 +33,14 @@ class Prior:
 
 
 PRIORS: Mapping[str, Prior] = {
-    "kernel_scale": Prior(1.0, 0.10, 0.6, 1.7, log=True),
-    "small_kernel_s": Prior(1.5e-6, 1.0e-6, 0.0, 8e-6),
-    "prefill_scale": Prior(1.05, 0.20, 0.6, 3.0, log=True),
-    "host_base_s": Prior(0.5e-3, 1.0e-3, 0.0, 10e-3),
-    "host_per_sequence_s": Prior(10e-6, 10e-6, 0.0, 100e-6),
-    "host_prefill_s": Prior(2e-3, 4e-3, 0.0, 40e-3),
-    "first_token_s": Prior(20e-3, 30e-3, 0.0, 0.3),
-    "stream_interval_steps": Prior(4.0, 4.0, 0.0, 40.0),
+    "kernel_scale": Prior(1.0, 0.08, 0.6, 1.7, log=True),
+    "small_kernel_s": Prior(1.5e-6, 0.7e-6, 0.0, 8e-6),
+    "prefill_scale": Prior(1.05, 0.12, 0.6, 3.0, log=True),
+    "host_base_s": Prior(0.2e-3, 0.5e-3, 0.0, 10e-3),
+    "host_per_sequence_s": Prior(10e-6, 6e-6, 0.0, 100e-6),
+    "host_prefill_s": Prior(1e-3, 2e-3, 0.0, 40e-3),
+    "first_token_s": Prior(20e-3, 15e-3, 0.0, 0.3),
+    "stream_interval_steps": Prior(5.0, 2.5, 0.0, 40.0),
 }
 
 

@@ -65,13 +65,13 @@ def memory_fit(
         DoesNotFitError: nothing is left for the cache of one request of `request_tokens`.
     """
     capacity = system.device.memory.capacity_bytes.value
-    usable = capacity * (memory_fraction or rules.memory_fraction.value)
     terms = (
         MemoryTerm("weights", demand.weights_bytes, "of one rank, as stored, scales included"),
         MemoryTerm("activations", demand.activation_bytes, "largest operator at the step's token budget"),
         MemoryTerm("workspace", rules.workspace.value, rules.workspace.source),
     )
     needed = sum(term.needed_bytes for term in terms)
+    usable = usable_bytes(capacity, needed, rules, memory_fraction)
     cache = demand.kv_bytes_per_token * request_tokens + demand.kv_bytes_per_sequence
     if needed + cache > usable:
         raise DoesNotFitError(f"{demand.label} on {system.key}", needed + cache, usable, nearest_fit)
@@ -82,3 +82,11 @@ def memory_fit(
         kv_bytes_per_token=demand.kv_bytes_per_token,
         kv_capacity_tokens=int((usable - needed) // demand.kv_bytes_per_token),
     )
+
+
+def usable_bytes(capacity: float, needed: float, rules: StackRules, fraction: float | None) -> float:
+    """Bytes of a device that the engine may use: a share of all, or all it needs and a share of the rest."""
+    share = fraction or rules.memory_fraction.value
+    if rules.memory_rule == "of_total" or needed > capacity:
+        return capacity * share
+    return needed + (capacity - needed) * share

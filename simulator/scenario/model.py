@@ -35,6 +35,9 @@ class Deployment(Record):
     date: str = Field("", description="date of the run, YYYY-MM-DD; empty: today's newest stack")
     max_running: int | None = Field(None, ge=1, description="cap on running sequences; empty: the stack's default")
     step_tokens: int | None = Field(None, ge=1, description="token budget of a step; empty: the stack's default")
+    poll_interval_steps: int = Field(
+        1, ge=1, description="steps between two looks at the request queue (SGLang: scheduler-recv-interval)"
+    )
     gpu_memory_fraction: float | None = Field(None, gt=0, le=1, description="empty: the stack's default")
 
     @property

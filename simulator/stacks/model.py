@@ -34,14 +34,20 @@ class StackRules(_Record):
     policy: Policy
     step_tokens: tuple[Tier, ...] = Field(min_length=1, description="token budget of a step")
     max_running: tuple[Tier, ...] = Field(min_length=1, description="cap on running sequences")
-    memory_fraction: FractionQ = Field(description="share of the capacity that the driver reports")
+    memory_rule: Literal["of_total", "of_free"] = Field(
+        description="of_total: weights, workspace and cache share a fraction of the capacity that the driver reports; "
+        "of_free: the cache takes a fraction of what weights and workspace leave"
+    )
+    memory_fraction: FractionQ
     workspace: BytesQ = Field(description="graphs, communication buffers, fragmentation; a device")
     kv_reserve_output_fraction: FractionQ = Field(description="share of the output that admission reserves")
     frontend_s_per_token: SecondsQ = Field(description="serial tokenisation before admission")
     attention_dp_wait_steps: NumberQ = Field(
         description="steps that a prompt waits, with data-parallel attention, for the other ranks to have one too"
     )
-    kv_dtype: dict[str, str] = Field(description="cache dtype by weight precision; `default` otherwise")
+    kv_dtype: dict[str, str] = Field(
+        description="cache dtype by `precision/architecture` or weight precision; `default` otherwise"
+    )
 
 
 class StackRelease(_Record):
