@@ -44,7 +44,7 @@ class SoloEntries(dict[int, float]):
 class AttentionRow:
     """Attention seconds at a fixed number of sequences: a piecewise-linear function of mean length."""
 
-    __slots__ = ("_ends", "_inner", "_slopes", "_starts", "_values")
+    __slots__ = ("_ends", "_inner", "_offsets", "_slopes")
 
     def __init__(self, grid: AttentionGrid, sequences: int, base_s: float = 0.0) -> None:
         axis = grid.sequences
@@ -52,23 +52,25 @@ class AttentionRow:
         u = max((sequences - axis[i]) / (axis[i + 1] - axis[i]), 0.0)
         latency_s = base_s + (1 - u) * grid.latency_s[i] + u * grid.latency_s[i + 1]
         slopes = (latency_s[1:] - latency_s[:-1]) / (grid.length[1:] - grid.length[:-1])
-        knots, values = grid.length.tolist(), latency_s.tolist()
+        knots = grid.length.tolist()
         self._inner: list[float] = knots[:-1]
         self._ends: list[float] = [*knots[:-1], inf]
-        self._starts: list[float] = [knots[0], *knots[:-1]]
-        self._values: list[float] = [values[0], *values[:-1]]
         self._slopes: list[float] = [0.0, *slopes.tolist()]
+        self._offsets: list[float] = [
+            float(latency_s[0]),
+            *(latency_s[:-1] - slopes * grid.length[:-1]).tolist(),
+        ]
 
     def at(self, length: float) -> float:
         """Seconds at a mean length."""
         j = bisect_left(self._inner, length)
-        return self._values[j] + self._slopes[j] * (length - self._starts[j])
+        return self._offsets[j] + self._slopes[j] * length
 
     def line(self, length: float) -> tuple[float, float, float]:
         """Seconds at a mean length, what each token of length adds from there on, and up to which length."""
         j = bisect_left(self._inner, length)
         slope = self._slopes[j]
-        return self._values[j] + slope * (length - self._starts[j]), slope, self._ends[j]
+        return self._offsets[j] + slope * length, slope, self._ends[j]
 
 
 class AttentionRows(dict[int, AttentionRow]):

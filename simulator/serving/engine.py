@@ -13,9 +13,9 @@ from bisect import insort
 from collections import deque
 from collections.abc import Callable, Generator
 from math import inf
-from random import Random
 from typing import Any
 
+import numpy as np
 from simpy import Environment, Event, Interrupt
 
 from simulator.serving.clock import StepClock
@@ -38,7 +38,7 @@ class Engine(ABC):
         options: EngineOptions,
         ledger: Ledger,
         on_finish: Callable[[int, float], None] | None,
-        seed: str,
+        rng: np.random.Generator,
     ) -> None:
         self.ranks = [Rank(ledger, options.limits) for _ in range(clock.n_ranks)]
         self.log: list[float] = []  # see `RunLog`
@@ -55,7 +55,7 @@ class Engine(ABC):
         self._frontend_s_per_token = options.frontend_s_per_token
         self._ledger = ledger
         self._on_finish = on_finish
-        self._rng = Random(seed)  # noqa: S311 - a simulation's draw, not a secret
+        self._rng = rng
         self._n_routed = 0
         self._pending: deque[tuple[float, int]] = deque()  # (sent, request), not yet through the front end
         self._frontend_free_s = 0.0
@@ -104,7 +104,7 @@ class Engine(ABC):
         if self._options.rank_routing == "least_loaded":
             return min(ranks, key=lambda rank: len(rank.waiting) + len(rank.running))
         if self._options.rank_routing == "random":
-            return ranks[self._rng.randrange(len(ranks))]
+            return ranks[int(self._rng.integers(len(ranks)))]
         self._n_routed += 1
         return ranks[(self._n_routed - 1) % len(ranks)]
 

@@ -57,7 +57,8 @@ class VllmV1(Policy):
     """Decode first, prompts cut to fill the rest of the token budget, every step may be mixed.
 
     The whole prompt's cache must be free at admission; nothing is reserved for the output. When a decode
-    finds no cache, the request admitted last goes back to the head of the queue.
+    finds no cache, the request admitted last goes back to the head of the queue. The budget never cuts
+    decode: the engine itself refuses to start with fewer tokens a step than sequences.
 
     References:
         vLLM 0.20.2 v1/core/sched/scheduler.py: running requests first, `scheduler_reserve_full_isl`, FCFS

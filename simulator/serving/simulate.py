@@ -25,6 +25,7 @@ def simulate_serving(
 ) -> ServingRun:
     """Every request of a workload with the times its client saw, the gaps between tokens, and counters.
 
+    `queue_s` runs from sending to the start of the step with the request's first chunk, front end included.
     `seed` draws the ranks of random routing, for each replica apart; nothing else here is random.
 
     Raises:
@@ -71,7 +72,7 @@ class Simulation:
         clock = StepClock(table)
         kind = SoloEngine if table.dp == 1 else LockstepEngine
         self._engines: list[Engine] = [
-            kind(self.env, clock, options, self._ledger, answered, f"{seed}/{replica}")
+            kind(self.env, clock, options, self._ledger, answered, np.random.default_rng([seed, replica]))
             for replica in range(options.replicas)
         ]
         self._n_sent = 0
