@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hardware_specs.records.errors import InputError, Problem
 from hardware_specs.records.evidence import Grade
-from hardware_specs.records.quantities import Kind, parse_quantity
+from hardware_specs.records.quantities import Kind, parse_quantity, unit_factor
 from hardware_specs.records.yaml_reader import validate_file
 from simulator.costs.bandwidth import BandwidthConstants
 from simulator.costs.collectives import (
@@ -203,23 +203,19 @@ def _distance(device: DeviceFigures, known: DeviceCalibration) -> tuple[int, int
 
 
 def _read_constants(entry: EntryFile, file: str) -> Any:
-    """The family's dataclass filled from an entry; a missing, unknown or unitless constant is a problem."""
+    """The family's dataclass from an entry; a missing, unknown or unitless constant is a problem."""
     if entry.family not in CONSTANTS_OF_FAMILY:
         raise InputError(
             Problem(f"family must be one of {', '.join(CONSTANTS_OF_FAMILY)}", entry.family, file)
         )
     kind = CONSTANTS_OF_FAMILY[entry.family]
-    specs = constant_specs(kind)
-    expected, given = {spec.name for spec in specs}, set(entry.constants)
+    expected, given = {item.name for item in fields(kind)}, set(entry.constants)
     if expected != given:
-        label = f"{entry.family} {entry.dtype} {entry.kernel}"
+        path = f"{entry.family} {entry.dtype} {entry.kernel}.constants"
         difference = ", ".join(sorted(expected ^ given))
-        raise InputError(
-            Problem(
-                "constants must be exactly those of the family", difference, file, path=f"{label}.constants"
-            )
-        )
-    return kind(**{s.name: parse_quantity(str(entry.constants[s.name]), s.dimension) for s in specs})
+        raise InputError(Problem("constants must be exactly those of the family", difference, file, path=path))
+    fitted = {s.name: parse_quantity(str(entry.constants[s.name]), s.dimension) for s in constant_specs(kind)}
+    return kind(**{**entry.constants, **fitted})
 
 
 def _calibrated(entry: EntryFile, device: str, file: str) -> Calibrated:
@@ -248,12 +244,15 @@ def shipped_calibrations() -> Calibrations:
 
 
 def constants_as_written(constants: Any) -> dict[str, str | float]:
-    """Constants in the form of the file: four significant digits, with their unit."""
+    """Constants in the form of the file: four significant digits with their unit, then choices of form."""
+    specs = {spec.name: spec for spec in constant_specs(type(constants))}
     written: dict[str, str | float] = {}
-    for spec, item in zip(constant_specs(type(constants)), fields(constants), strict=True):
-        value = getattr(constants, item.name)
-        if spec.unit == "1":
-            written[spec.name] = float(f"{value:.4g}")
+    for item in fields(constants):
+        value, spec = getattr(constants, item.name), specs.get(item.name)
+        if spec is None:
+            written[item.name] = value
+        elif spec.unit == "1":
+            written[item.name] = float(f"{value:.4g}")
         else:
-            written[spec.name] = f"{value / parse_quantity(f'1 {spec.unit}', spec.dimension):.4g} {spec.unit}"
+            written[item.name] = f"{value / unit_factor(spec.unit, spec.dimension):.4g} {spec.unit}"
     return written

@@ -29,6 +29,7 @@ class DecodeConstants:
     launch_s: float = constant(8.0, 0.4, "us")
     tensor_efficiency: float = constant(0.6, 0.15)
     block_s: float = constant(2.0, 0.7, "us")
+    row_share: float = constant(0.5, 1.0)  # more block time for a full block of query rows, in `block_s`
     bandwidth_efficiency: float = constant(0.85, 0.08)
     unhidden_share: float = constant(0.2, 0.7)  # of the shorter of tensor and memory time
     group_padding: float = constant(16.0, 0.5)
@@ -36,6 +37,7 @@ class DecodeConstants:
     l2_share: float = constant(0.5, 0.4)
     l2_speedup: float = constant(2.5, 0.4)
     combine_s: float = constant(2.0, 0.6, "us")
+    combine_split_s: float = constant(0.03, 1.0, "us")  # for each partial result that is combined
     wave_softness: float = constant(1.0, 0.8)
 
 
@@ -117,7 +119,8 @@ def _block_times(
     dims = (shape.query_dim + shape.value_dim)[:, None]
     tensor_s = waves * 2 * rows * tokens * dims / (sm_flop_per_s * c.tensor_efficiency)
     operand_s = waves * tokens * shape.bytes_per_token[:, None] / (sm_flop_per_s * c.operand_rate)
-    return tensor_s, operand_s, waves * c.block_s
+    filled = np.minimum(group, _ROWS_PER_BLOCK)[:, None] / _ROWS_PER_BLOCK
+    return tensor_s, operand_s, waves * c.block_s * (1 + c.row_share * filled)
 
 
 def _memory_s(shape: DecodeShape, device: DeviceFigures, c: DecodeConstants, cold: bool) -> FloatArray:
@@ -135,7 +138,7 @@ def _combined(busy_s: FloatArray, memory_s: FloatArray, c: DecodeConstants) -> F
 def _combine_s(shape: DecodeShape, device: DeviceFigures, c: DecodeConstants) -> FloatArray:
     partial_bytes = (8 * shape.batch * shape.heads * shape.value_dim)[:, None] * _SPLITS
     rate = c.l2_speedup * c.bandwidth_efficiency * device.bandwidth_bytes_per_s
-    return np.where(_SPLITS > 1, c.combine_s + partial_bytes / rate, 0.0)
+    return np.where(_SPLITS > 1, c.combine_s + c.combine_split_s * _SPLITS + partial_bytes / rate, 0.0)
 
 
 def roofline_s(shape: DecodeShape, peak_flop_per_s: float, device: DeviceFigures) -> FloatArray:

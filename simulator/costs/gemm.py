@@ -6,6 +6,7 @@ FLOP), which carries over between generations better than a rate tied to the clo
 layouts, fused epilogues.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,19 +23,29 @@ from simulator.costs.numerics import (
     soft_waves,
 )
 
-_TILES = np.array(
-    [
-        *[(16, 64), (16, 128), (32, 64), (32, 128), (64, 32), (64, 64)],
-        *[(64, 128), (128, 64), (64, 256), (128, 128), (128, 256), (256, 128)],
-    ],
-    np.float64,
-)
-_SPLITS = np.array([1, 2, 4, 8, 16], np.float64)
-#: every (tile, split) as one axis
-TILE_M = np.repeat(_TILES[:, 0], len(_SPLITS))
-TILE_N = np.repeat(_TILES[:, 1], len(_SPLITS))
-SPLIT_K = np.tile(_SPLITS, len(_TILES))
-_IS_SPLIT = SPLIT_K > 1
+@dataclass(frozen=True)
+class Tiling:
+    """Tile heights, widths and K splits that a kernel library chooses from, every combination as one axis."""
+
+    tile_m: FloatArray
+    tile_n: FloatArray
+    split_k: FloatArray
+
+    @classmethod
+    def of(cls, tiles: Sequence[tuple[int, int]], splits: Sequence[int]) -> "Tiling":
+        """Every tile with every split."""
+        sizes, factors = np.array(tiles, np.float64), np.array(splits, np.float64)
+        height, width = (np.repeat(sizes[:, axis], len(factors)) for axis in (0, 1))
+        return cls(height, width, np.tile(factors, len(sizes)))
+
+
+_SMALL = [(16, 64), (16, 128), (32, 64), (32, 128), (64, 32), (64, 64), (64, 128), (128, 64), (64, 256)]
+_LARGE = [(128, 128), (128, 256), (256, 128)]
+#: `any` is a library that tunes over everything; `umma` the 128-row instructions of Blackwell's own kernels
+TILINGS = {
+    "any": Tiling.of([*_SMALL, *_LARGE], [1, 2, 4, 8, 16]),
+    "umma": Tiling.of([(128, 64), (128, 192), *_LARGE, (256, 256)], [1]),
+}
 _MIN_K_PER_SPLIT = 32
 _OUTPUT_BYTES = 2.0
 _PARTIAL_SUM_BYTES = 8.0  # an fp32 partial sum is written and read once
@@ -60,6 +71,8 @@ class GemmConstants:
     wave_softness: float = constant(1.0, 0.8)
     droop: float = constant(0.02, 1.0)
     quantize_s: float = constant(1.0, 1.0, "us")
+    quantize_bytes: float = constant(3.0, 0.6)  # moved for each element of a 16-bit input that is quantised
+    tiling: str = "any"  # a key of `TILINGS`, chosen and not fitted
 
 
 @dataclass(frozen=True)
@@ -123,23 +136,25 @@ def _chunk_latency(
         operand=operand_s[row, best],
         memory=memory_s,
     )
-    return Priced(c.launch_s + body_s + quantize_s(shape, device, c), bound)
+    return Priced(c.launch_s + body_s + _quantize_s(shape, device, c), bound)
 
 
 def _tile_times(
     shape: GemmShape, sm_flop_per_s: float, n_sm: float, c: GemmConstants
 ) -> tuple[FloatArray, FloatArray]:
     m, n, k = shape.m[:, None], shape.n[:, None], shape.k[:, None]
+    tiling = TILINGS[c.tiling]
+    tile_m, tile_n, split_k = tiling.tile_m, tiling.tile_n, tiling.split_k
     batch = np.broadcast_to(shape.batch, len(shape))[:, None]
-    k_per_split = k / SPLIT_K
-    waves = soft_waves(batch * np.ceil(m / TILE_M) * np.ceil(n / TILE_N) * SPLIT_K / n_sm, c.wave_softness)
+    k_per_split = k / split_k
+    waves = soft_waves(batch * np.ceil(m / tile_m) * np.ceil(n / tile_n) * split_k / n_sm, c.wave_softness)
     efficiency = c.tensor_efficiency / (
-        1 + np.maximum(c.small_tile_penalty * (1 / TILE_M + 1 / TILE_N - 1 / 64), -0.3)
+        1 + np.maximum(c.small_tile_penalty * (1 / tile_m + 1 / tile_n - 1 / 64), -0.3)
     )
-    tensor_s = waves * (2 * TILE_M * TILE_N / (sm_flop_per_s * efficiency)) * (k_per_split + c.prologue_k)
-    operand_s = waves * (np.minimum(TILE_M, m) + np.minimum(TILE_N, n)) * k_per_split
+    tensor_s = waves * (2 * tile_m * tile_n / (sm_flop_per_s * efficiency)) * (k_per_split + c.prologue_k)
+    operand_s = waves * (np.minimum(tile_m, m) + np.minimum(tile_n, n)) * k_per_split
     operand_s /= sm_flop_per_s * c.operand_rate
-    operand_s[_IS_SPLIT & (k_per_split < _MIN_K_PER_SPLIT)] = _NEVER_S
+    operand_s[(split_k > 1) & (k_per_split < _MIN_K_PER_SPLIT)] = _NEVER_S
     return tensor_s, operand_s
 
 
@@ -158,17 +173,20 @@ def _traffic_bytes(shape: GemmShape, device: DeviceFigures, c: GemmConstants, co
 
 
 def _reduction_s(shape: GemmShape, device: DeviceFigures, c: GemmConstants) -> FloatArray:
-    bytes_per_split = _PARTIAL_SUM_BYTES * np.asarray(shape.batch * shape.m * shape.n)[:, None] * SPLIT_K
+    split_k = TILINGS[c.tiling].split_k
+    bytes_per_split = _PARTIAL_SUM_BYTES * np.asarray(shape.batch * shape.m * shape.n)[:, None] * split_k
     rate = c.l2_speedup * c.bandwidth_efficiency * device.bandwidth_bytes_per_s
-    return np.where(_IS_SPLIT, c.split_s + bytes_per_split / rate, 0.0)
+    return np.where(split_k > 1, c.split_s + bytes_per_split / rate, 0.0)
 
 
-def quantize_s(shape: GemmShape, device: DeviceFigures, c: GemmConstants) -> FloatArray | float:
-    """Seconds that a benchmark spends on quantising the input, where it does so inside the timed call."""
+def _quantize_s(shape: GemmShape, device: DeviceFigures, c: GemmConstants) -> FloatArray | float:
+    """Seconds that a benchmark spends on quantising a 16-bit input, where it does so inside the timed call."""
     if not shape.quantizes_input:
         return 0.0
-    rate = c.l2_speedup * c.bandwidth_efficiency * device.bandwidth_bytes_per_s
-    return np.asarray(c.quantize_s + 3 * shape.m * shape.k / rate)
+    traffic = shape.m * shape.k * c.quantize_bytes
+    hit = cache_hit(traffic, 0.5 * device.l2_bytes, 2)
+    rate = c.bandwidth_efficiency * device.bandwidth_bytes_per_s
+    return np.asarray(c.quantize_s + traffic * (1 - hit + hit / c.l2_speedup) / rate)
 
 
 def roofline_s(shape: GemmShape, peak_flop_per_s: float, device: DeviceFigures) -> FloatArray:

@@ -62,13 +62,9 @@ def check_backend(backend: str) -> str:
 
 
 def gemm_kernels(backend: str, dtype: str) -> KernelChoice:
-    """TensorRT-LLM runs its own fp8 kernels; everything else is close to one library for all engines."""
-    if dtype == "fp8":
-        static = KernelChoice(("static", "trtllm"))
-        return KernelChoice(("trtllm", "static")) if backend == "trtllm" else static
-    return KernelChoice(
-        {"bf16": ("cublas",), "fp8_block": ("trtllm",), "nvfp4": ("static",)}.get(dtype, (dtype,))
-    )
+    """An engine's own fp8 and nvfp4 kernels; bf16 and fp8_block come close to one library for all engines."""
+    shared = {"bf16": ("cublas",), "fp8_block": ("trtllm",)}.get(dtype)
+    return KernelChoice(shared or tuple(dict.fromkeys((backend, *BACKENDS))))
 
 
 def moe_kernels(backend: str, dtype: str, architecture: str) -> KernelChoice:

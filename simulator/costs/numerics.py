@@ -48,8 +48,8 @@ def constant(median: float, log_sd: float, unit: str = "1") -> float:
 
 
 def constant_specs(constants: type[Any]) -> tuple[ConstantSpec, ...]:
-    """The constants that a family's dataclass declares, in order."""
-    return tuple(ConstantSpec(f.name, **f.metadata) for f in fields(constants))
+    """The fitted constants that a family's dataclass declares, in order; its other fields are choices of form."""
+    return tuple(ConstantSpec(f.name, **f.metadata) for f in fields(constants) if f.metadata)
 
 
 def smooth_max(sharpness: float, *terms: FloatArray) -> FloatArray:

@@ -60,6 +60,7 @@ class PrefillShape:
     window: FloatArray
     kv_element_bytes: float
     past: FloatArray | float = 0.0
+    appended_bytes: float = 0.0  # read and written a token by a benchmark that also appends to the cache
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -81,7 +82,8 @@ class PrefillShape:
         dims = self.query_dim + self.value_dim
         new_kv = self.kv_heads * dims * (2 + self.kv_element_bytes)
         past_kv = self.kv_heads * dims * 2 * self.past_span
-        return self.batch * (self.isl * (self.heads * dims * 2 + new_kv) + past_kv)
+        per_token = self.heads * dims * 2 + new_kv + self.appended_bytes
+        return self.batch * (self.isl * per_token + past_kv)
 
     @property
     def flop(self) -> FloatArray:
@@ -98,12 +100,18 @@ def mla_prefill_shape(
     past: FloatArray | float = 0.0,
     *,
     absorbed: bool = False,
+    appends: bool = False,
 ) -> PrefillShape:
-    """MLA as multi-head attention: dims 192 and 128 in the naive form, 576 and 512 over the latent cache."""
+    """MLA as multi-head attention: dims 192 and 128 in the naive form, 576 and 512 over the latent cache.
+
+    With `appends` the call also writes the new latent rows, as TensorRT-LLM's benchmark does.
+    """
     query_dim, value_dim = ABSORBED_DIMS if absorbed else (MLA_QUERY_DIM, MLA_VALUE_DIM)
     one = np.ones_like(batch)
     kv_heads = one if absorbed else heads
-    return PrefillShape(batch, isl, heads, kv_heads, query_dim * one, value_dim * one, 0 * one, 2.0, past)
+    dims = (query_dim * one, value_dim * one, 0 * one)
+    appended_bytes = 2 * 2.0 * ABSORBED_DIMS[0] if appends else 0.0
+    return PrefillShape(batch, isl, heads, kv_heads, *dims, 2.0, past, appended_bytes)
 
 
 @dataclass(frozen=True)

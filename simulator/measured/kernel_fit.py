@@ -17,8 +17,8 @@ from simulator.costs.numerics import constant_specs
 from simulator.measured.kernel_cases import KernelCase, Rows
 
 MAX_POINTS = 1200
-MAX_EVALUATIONS = 25
-_LOSS_SCALE = 0.1
+MAX_EVALUATIONS = 60
+_LOSS_SCALE = 0.03
 _SEED = 0
 
 
@@ -34,8 +34,8 @@ def fit(case: KernelCase, rows: Rows, start: Any = None, max_evaluations: int = 
     """Constants of the case that explain the rows best, given the priors."""
     rows = sampled(rows, MAX_POINTS)
     shape, measured = case.shape(rows), np.log(rows["latency_s"].to_numpy(np.float64))
-    specs = [spec for spec in constant_specs(case.constants_type) if spec.name not in fixed_constants(case)]
-    base = start or case.constants_type()
+    specs = [spec for spec in constant_specs(type(case.prior_constants)) if spec.name not in fixed_constants(case)]
+    base = start or case.prior_constants
     medians = np.log([spec.median for spec in specs])
     spreads = np.array([spec.log_sd for spec in specs])
 
@@ -53,8 +53,8 @@ def fit(case: KernelCase, rows: Rows, start: Any = None, max_evaluations: int = 
 
 def fixed_constants(case: KernelCase) -> frozenset[str]:
     """Constants that the rows of a case cannot speak about."""
-    quantises = case.family == "gemm" and case.kernel == "trtllm"
-    return frozenset() if quantises else frozenset({"quantize_s"})
+    quantises = case.family == "gemm" and case.dtype != "bf16"
+    return frozenset() if quantises else frozenset({"quantize_s", "quantize_bytes"})
 
 
 def soft_l1(error: FloatArray) -> FloatArray:
