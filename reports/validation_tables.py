@@ -39,7 +39,7 @@ def score_table(report: ValidationReport) -> Table:
 def _score_row(line: ScoreLine) -> tuple[str, ...]:
     errors = (line.median, line.mean, line.p90, line.bias, line.coverage, line.half_width)
     return (
-        line.name,
+        line.name.replace("|", " "),
         line.metric,
         str(line.asked),
         str(line.answered),

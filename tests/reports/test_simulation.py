@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,7 @@ from reports.load_curve import load_curve
 from reports.objectives import check_objectives
 from reports.simulation import simulate_report
 from simulator.forecast import Assumption, Forecast
-from simulator.scenario.model import Burst, Objectives, Poisson, Scenario
+from simulator.scenario.model import Burst, Objectives, Poisson, Scenario, TraceReplay
 
 Forecaster = Callable[[Scenario], Forecast]
 
@@ -110,3 +111,18 @@ def test_a_burst_has_no_load_curve(scenario: Scenario, fake_forecast: Forecaster
 
 def with_workload(scenario: Scenario, **changes: object) -> Scenario:
     return scenario.model_copy(update={"workload": scenario.workload.model_copy(update=changes)})
+
+
+def test_rows_of_a_trace_that_do_not_read_are_in_the_ledger(
+    scenario: Scenario, fake_forecast: Forecaster, tmp_path: Path
+) -> None:
+    trace = tmp_path / "calls.csv"
+    header = "TIMESTAMP,ContextTokens,GeneratedTokens"
+    trace.write_text(f"{header}\n2023-11-16 18:17:03.9799600,10,5\nbroken,x,y\n")
+    replayed = with_workload(
+        scenario, arrivals=TraceReplay(path=str(trace)), input_tokens=None, output_tokens=None
+    )
+    report = simulate_report(replayed.model_copy(update={"points": ()}), (), fake_forecast)
+    sources = [one.source for one in report.forecast.assumptions if one.value == "left out"]
+    assert sources
+    assert all(f"{trace}:3" in source for source in sources)
