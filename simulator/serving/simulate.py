@@ -4,6 +4,8 @@ The client is here: it sends requests at their times, or keeps a closed loop of 
 to the replicas in turn. Times in the result are what the client sees.
 """
 
+from typing import TypeVar
+
 import numpy as np
 from simpy import Environment
 
@@ -18,6 +20,8 @@ from simulator.serving.run import RunLog, expand
 from simulator.serving.solo import SoloEngine
 from simulator.serving.workload import Requests
 from simulator.step.table import StepTable
+
+Number = TypeVar("Number", float, FloatArray)
 
 
 def simulate_serving(
@@ -89,15 +93,12 @@ class Simulation:
     def _answered(self, request: int, finish_s: float) -> None:
         """Let the client of a closed loop send its next request once it has seen this one's last token."""
         if self._n_sent < len(self._output):
-            self._send(finish_s + self._delay_s(request))
+            decode_s = finish_s - self._ledger.first_token_s[request]
+            self._send(finish_s + self._delay_s(decode_s, max(self._output[request] - 1, 1)))
 
-    def _delay_s(self, request: int) -> float:
-        """How long the tokens of a request are on their way to the client."""
-        delay_s = self._options.first_token_s
-        if self._options.stream_interval_steps and self._output[request] > 1:
-            decode_s = self._ledger.finish_s[request] - self._ledger.first_token_s[request]
-            delay_s += self._options.stream_interval_steps * decode_s / (self._output[request] - 1)
-        return delay_s
+    def _delay_s(self, decode_s: Number, n_gaps: Number) -> Number:
+        """How long the tokens of a request, or of many, are on their way to the client."""
+        return self._options.first_token_s + self._options.stream_interval_steps * decode_s / n_gaps
 
     def result(self) -> ServingRun:
         """The run as the client saw it, requests in order of arrival."""
@@ -106,7 +107,8 @@ class Simulation:
             np.array(column)
             for column in (ledger.sent_s, ledger.first_token_s, ledger.finish_s, ledger.admitted_s)
         )
-        delay_s = self._delays_s(first_token_s, finish_s)
+        n_gaps = np.maximum(requests.output_tokens - 1, 1).astype(np.float64)
+        delay_s = self._delay_s(finish_s - first_token_s, n_gaps)
         order = np.argsort(sent_s, kind="stable")
         table = RequestTable(
             arrival_s=sent_s[order],
@@ -127,11 +129,6 @@ class Simulation:
             itl_s=itl_s,
             itl_weight=itl_weight,
         )
-
-    def _delays_s(self, first_token_s: FloatArray, finish_s: FloatArray) -> FloatArray:
-        gaps = np.maximum(self._requests.output_tokens - 1, 1)
-        tpot_s = (finish_s - first_token_s) / gaps
-        return np.asarray(self._options.first_token_s + self._options.stream_interval_steps * tpot_s)
 
     def _gaps(self, log: RunLog) -> tuple[FloatArray, FloatArray]:
         """Every gap between tokens in seconds, and how many sequences saw it."""

@@ -64,11 +64,13 @@ class Requests:
             valid = self.concurrency >= 1
             return [] if valid else [Problem(path="concurrency", requirement="must be 1 or more")]
         arrival_s = np.asarray(self.arrival_s)
-        if len(arrival_s) != len(self) or not np.isfinite(arrival_s).all() or (np.diff(arrival_s) < 0).any():
+        if (
+            len(arrival_s) != len(self)
+            or not np.isfinite(arrival_s).all()
+            or (np.diff(arrival_s, prepend=0) < 0).any()
+        ):
             return [
-                Problem(
-                    path="arrival_s", requirement="one finite time a request, none before the one before it"
-                )
+                Problem(path="arrival_s", requirement="one finite time a request, from zero on and in order")
             ]
         return []
 

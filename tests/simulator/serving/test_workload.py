@@ -93,7 +93,8 @@ def test_lengths_are_needed_without_a_trace() -> None:
         ({"input_tokens": [1, 2], "output_tokens": [1], "concurrency": 1}, "must pair up"),
         ({"input_tokens": [1], "output_tokens": [1]}, "exactly one of them"),
         ({"input_tokens": [1], "output_tokens": [1], "concurrency": 0}, "must be 1 or more"),
-        ({"input_tokens": [1, 1], "output_tokens": [1, 1], "arrival_s": [1.0, 0.5]}, "none before"),
+        ({"input_tokens": [1, 1], "output_tokens": [1, 1], "arrival_s": [1.0, 0.5]}, "in order"),
+        ({"input_tokens": [1], "output_tokens": [1], "arrival_s": [-1.0]}, "from zero on"),
     ],
 )
 def test_requests_that_make_no_sense_are_refused(columns: dict[str, object], message: str) -> None:
