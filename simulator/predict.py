@@ -5,9 +5,8 @@ stack share; a metric's interval is the wider of what they move it by and of wha
 """
 
 from collections.abc import Callable, Mapping
-from math import exp, log
+from math import exp
 
-from hardware_specs.records.errors import InputError, Problem
 from hardware_specs.records.evidence import Estimate, Grade, worst
 from hardware_specs.records.hashing import content_hash
 from model_graphs.runs.records import ServingRun
@@ -19,32 +18,24 @@ from simulator.prepared import Prepared, prepare
 from simulator.scenario.model import Scenario
 from simulator.serving.metrics import serving_metrics, unit_of
 from simulator.serving.workload import generate
-from simulator.step.table import StepTable
+from simulator.step_breakdown import mean_decode_breakdown
 
 Progress = Callable[[int, int], None]
 
 _RUNS = ("expected", "fast", "slow")
-_PROMPT_METRICS = ("ttft",)  # their spread is that of TTFT; everything else moves with TPOT
+_NEAR_SATURATION = 0.95  # share of the makespan that engines are busy
 
 
 def forecast(scenario: Scenario, *, progress: Progress | None = None) -> Forecast:
     """The forecast of a scenario.
 
     Raises:
-        InputError: a name, width or dtype of the deployment is wrong, or a request can never run.
-        DoesNotFitError: the model does not fit the memory of its devices.
+        InputError: a name, width or dtype of the deployment is wrong.
+        InfeasibleError: the model does not fit the memory of its devices, or a request can never run.
     """
     prepared = prepare(scenario.deployment)
-    requests = generate(scenario.workload)
-    constants = prepared.stack.constants.plain()
-    table = prepared.table(constants)
-    width = step_log_half_width(prepared)
-    runs: dict[str, ServingRun] = {}
-    for i, (name, factor) in enumerate(zip(_RUNS, (1.0, exp(-width), exp(width)), strict=True)):
-        runs[name] = prepared.serve(constants, table.scaled(factor), requests, scenario.workload.seed)
-        if progress is not None:
-            progress(i + 1, len(_RUNS))
-    grade = worst(prepared.stack.grade, prepared.components.grade, *_input_grades(scenario))
+    runs = _three_runs(prepared, scenario, progress)
+    grade = worst(prepared.stack.grade, prepared.components.grade)
     metrics = _estimates(prepared, runs, grade)
     metrics |= serving_energy(prepared, runs["expected"], grade)
     metrics |= cost_metrics(scenario, metrics, grade)
@@ -53,14 +44,79 @@ def forecast(scenario: Scenario, *, progress: Progress | None = None) -> Forecas
         metrics=dict(sorted(metrics.items())),
         memory=prepared.memory,
         run=runs["expected"],
-        binding=binding_resource(prepared, runs["expected"], table),
-        step_breakdown=step_breakdown(prepared, runs["expected"], table),
-        assumptions=(*assumptions_of(prepared, scenario), *_run_assumptions(width)),
-        input_hash=content_hash(
-            scenario.model_dump(mode="json"),
-            prepared.system.content_hash,
-            prepared.model.content_hash,
-            prepared.stack.content_hash,
-        ),
-        versions=versions(prepared),
+        binding=binding_resource(prepared, runs["expected"]),
+        step_breakdown={"mean decode step": mean_decode_breakdown(prepared, runs["expected"])},
+        assumptions=(*assumptions_of(prepared, scenario), _width_assumption(prepared)),
+        input_hash=input_hash(prepared, scenario),
+        versions=versions(),
     )
+
+
+def input_hash(prepared: Prepared, scenario: Scenario) -> str:
+    """Hash of everything that the forecast depends on: scenario, system, model, stack."""
+    return content_hash(
+        scenario.model_dump(mode="json"),
+        prepared.system.content_hash,
+        prepared.model.content_hash,
+        prepared.stack.content_hash,
+    )
+
+
+def _three_runs(prepared: Prepared, scenario: Scenario, progress: Progress | None) -> dict[str, ServingRun]:
+    """The same arrivals under the expected, the fast and the slow clock."""
+    requests = generate(scenario.workload)
+    constants = prepared.stack.constants.plain()
+    table = prepared.table(constants)
+    width = prepared.stack.tpot_log_half_width
+    runs: dict[str, ServingRun] = {}
+    for i, (name, factor) in enumerate(zip(_RUNS, (1.0, exp(-width), exp(width)), strict=True)):
+        clock = table if factor == 1.0 else table.scaled(factor)
+        runs[name] = prepared.serve(constants, clock, requests, scenario.workload.seed)
+        if progress is not None:
+            progress(i + 1, len(_RUNS))
+    return runs
+
+
+def _estimates(prepared: Prepared, runs: Mapping[str, ServingRun], grade: Grade) -> dict[str, Estimate]:
+    n_gpus = prepared.deployment.gpus
+    values = {name: serving_metrics(run, n_gpus) for name, run in runs.items()}
+    return {
+        metric: _estimate(metric, value, values["fast"][metric], values["slow"][metric], prepared, grade)
+        for metric, value in values["expected"].items()
+    }
+
+
+def _estimate(
+    metric: str, value: float, fast: float, slow: float, prepared: Prepared, grade: Grade
+) -> Estimate:
+    """The interval that contains what the clocks do to the metric and what unseen runs of the stack earned."""
+    stack = prepared.stack
+    earned = stack.ttft_log_half_width if metric.startswith("ttft") else stack.tpot_log_half_width
+    low, high = value * exp(-earned), value * exp(earned)
+    return Estimate(value, min(low, fast, slow), max(high, fast, slow), unit_of(metric), grade)
+
+
+def binding_resource(prepared: Prepared, run: ServingRun) -> str:
+    """What keeps the run from being faster, in words."""
+    counters, requests = run.counters, run.requests
+    capacity = prepared.memory.kv_capacity_tokens
+    if counters["kv_peak_tokens"] > 0.9 * capacity:
+        return f"KV cache: {counters['kv_peak_tokens']:,.0f} of {capacity:,} tokens of a rank in use at the peak"
+    busy = counters["busy_s"] / (run.makespan_s * prepared.deployment.replicas)
+    if busy < _NEAR_SATURATION:
+        return f"arrivals: engines are busy {busy:.0%} of the time"
+    if float(requests.queue_s.mean()) > float(requests.ttft_s.mean()) / 2:
+        return "prefill: most of the time to first token is spent waiting for a step"
+    return f"step time: {_largest_share(prepared, run)}"
+
+
+def _largest_share(prepared: Prepared, run: ServingRun) -> str:
+    breakdown = mean_decode_breakdown(prepared, run)
+    name, seconds = max(breakdown.items(), key=lambda item: item[1])
+    return f"{name} takes {seconds / sum(breakdown.values()):.0%} of a decode step"
+
+
+def _width_assumption(prepared: Prepared) -> Assumption:
+    width = prepared.stack.tpot_log_half_width
+    value = f"clock at x{exp(-width):.2f} and x{exp(width):.2f}"
+    return Assumption("interval", value, prepared.stack.constants.tpot_log_half_width.source, "fitted")

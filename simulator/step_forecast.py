@@ -6,7 +6,7 @@ from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.evidence import Estimate, worst
 from hardware_specs.records.hashing import content_hash
 from model_graphs.runs.records import StepRun
-from simulator.costs.energy import step_energy_j
+from simulator.energy import step_energy
 from simulator.engine.streams import run_step
 from simulator.ledger import versions
 from simulator.prepared import Prepared, prepare
@@ -62,9 +62,7 @@ def forecast_step(deployment: Deployment, phase: str, batch: int, length: int, p
     grade = worst(priced.grade, prepared.stack.grade)
     width = prepared.stack.tpot_log_half_width
     work = graph_work(prepared.graphs[phase], point, sampled)
-    energy, power = step_energy_j(
-        prepared.system, work.flop, work.traffic_bytes, run.makespan_s, prepared.layout.n_ranks, grade
-    )
+    energy, power = step_energy(prepared, work, run.makespan_s, grade)
     breakdown = break_down(run)
     return StepForecast(
         deployment=deployment,
