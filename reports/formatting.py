@@ -46,8 +46,3 @@ def percent(fraction: float, digits: int = 1) -> str:
 def signed_percent(fraction: float) -> str:
     """A relative difference with its sign."""
     return "-" if not math.isfinite(fraction) else f"{100 * fraction:+.1f}%"
-
-
-def time_ms(seconds: float) -> str:
-    """Seconds as milliseconds."""
-    return f"{figure(seconds * 1e3)} ms"

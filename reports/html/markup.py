@@ -45,5 +45,5 @@ def grid(*parts: str) -> str:
 
 
 def folded(summary: str, body: str) -> str:
-    """A part that opens when asked, and is always open in print."""
+    """A part that opens when asked; in print it is left as it is."""
     return f"<details><summary>{escape(summary)}</summary>{body}</details>"

@@ -20,9 +20,6 @@ for (const data of document.querySelectorAll("script[data-chart]")) {
   const settings = {displayModeBar: false, responsive: true};
   Plotly.newPlot(data.dataset.chart, figure.data, figure.layout, settings);
 }
-addEventListener("beforeprint", () => {
-  for (const part of document.querySelectorAll("details")) part.open = true;
-});
 """
 
 

@@ -131,10 +131,10 @@ def measured(report: SimulationReport) -> Parts:
         return _NOTHING
     names = dict.fromkeys(one.fact.metric for one in report.comparisons if one.predicted)
     drawn = (charts.comparison_chart(report.comparisons, metric) for metric in names)
-    columns = (*rows.COMPARISON_COLUMNS, "source")
-    lines = [(*rows.comparison_row(one), rows.source_of(one)) for one in report.comparisons]
-    note = f"{rows.comparison_summary(report.comparisons)}."
-    return note, grid(*drawn), folded("every figure with its source", table(columns, lines))
+    lines = table(rows.COMPARISON_COLUMNS, map(rows.comparison_row, report.comparisons))
+    sources = sorted({rows.source_of(one) for one in report.comparisons})
+    note = f"{rows.comparison_summary(report.comparisons)}. Measured: {'; '.join(sources)}."
+    return note, grid(*drawn), folded("every figure", lines)
 
 
 def long_context(report: SimulationReport) -> Parts:
