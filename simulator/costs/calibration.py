@@ -213,7 +213,9 @@ def _read_constants(entry: EntryFile, file: str) -> Any:
     if expected != given:
         path = f"{entry.family} {entry.dtype} {entry.kernel}.constants"
         difference = ", ".join(sorted(expected ^ given))
-        raise InputError(Problem("constants must be exactly those of the family", difference, file, path=path))
+        raise InputError(
+            Problem("constants must be exactly those of the family", difference, file, path=path)
+        )
     fitted = {s.name: parse_quantity(str(entry.constants[s.name]), s.dimension) for s in constant_specs(kind)}
     return kind(**{**entry.constants, **fitted})
 

@@ -23,6 +23,7 @@ from simulator.costs.numerics import (
     soft_waves,
 )
 
+
 @dataclass(frozen=True)
 class Tiling:
     """Tile heights, widths and K splits that a kernel library chooses from, every combination as one axis."""
@@ -180,7 +181,7 @@ def _reduction_s(shape: GemmShape, device: DeviceFigures, c: GemmConstants) -> F
 
 
 def _quantize_s(shape: GemmShape, device: DeviceFigures, c: GemmConstants) -> FloatArray | float:
-    """Seconds that a benchmark spends on quantising a 16-bit input, where it does so inside the timed call."""
+    """Seconds of quantising a 16-bit input, for benchmarks that do so inside the timed call."""
     if not shape.quantizes_input:
         return 0.0
     traffic = shape.m * shape.k * c.quantize_bytes

@@ -126,7 +126,7 @@ class KernelLibrary:
         kv_dtype: str = "bf16",
         past: ArrayLike = 0,
     ) -> KernelEstimate:
-        """Causal attention of `isl` new tokens of each sequence after `past`; `window` 0 is full attention."""
+        """Causal attention of `isl` new tokens a sequence after `past`; `window` 0 is full attention."""
         dtype, kv_bytes = dtype_name(dtype), element_bytes(kv_dtype)
         peak = self.device.peak(dtype)
 

@@ -48,7 +48,7 @@ def constant(median: float, log_sd: float, unit: str = "1") -> float:
 
 
 def constant_specs(constants: type[Any]) -> tuple[ConstantSpec, ...]:
-    """The fitted constants that a family's dataclass declares, in order; its other fields are choices of form."""
+    """The fitted constants that a dataclass declares, in order; its other fields are choices of form."""
     return tuple(ConstantSpec(f.name, **f.metadata) for f in fields(constants) if f.metadata)
 
 

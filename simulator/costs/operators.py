@@ -139,7 +139,7 @@ def _attention(library: KernelLibrary, operator: Operator, bindings: Bindings) -
 
 
 def _moe_experts(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
-    """Routed experts of the busiest rank. A layout leaves local widths in the attributes, the experts stay global."""
+    """Routed experts of the busiest rank; a layout leaves local widths and global expert counts."""
     n_experts = _attribute(operator, "n_experts")
     return library.moe(
         _tokens_of_all_ranks(operator, bindings),

@@ -1,8 +1,8 @@
 """From fitted constants to the shipped calibration files: errors, conformal intervals, transfer widths, YAML.
 
-The 90% interval of a kernel is conformal by site: errors on sites that a fit did not see, every site with the same
-weight. Those are the `choose` sites, and the `fit` sites in folds; for the families that are not split, each site left
-out in turn. `test` sites take no part.
+The 90% interval of a kernel is conformal by site: errors on sites that a fit did not see, every site with
+the same weight. Those are the `choose` sites, and the `fit` sites in folds; for the families that are not
+split, each site left out in turn. `test` sites take no part.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,8 +17,8 @@ import yaml
 
 from simulator.costs.calibration import SCHEMA_VERSION, constants_as_written
 from simulator.costs.estimates import FloatArray
-from simulator.measured.kernel_cases import KernelCase, Rows
-from simulator.measured.kernel_fit import MAX_POINTS, fit, sampled
+from simulator.measured.kernel_case import KernelCase, Rows
+from simulator.measured.kernel_map import MAX_POINTS, fit, sampled
 from simulator.measured.kernel_split import Part
 
 _COVERAGE = 0.9
@@ -208,10 +208,12 @@ def _mean_transfer_error(
 
 def write_transfer(folder: Path, fitted: Iterable[FittedCase]) -> Path:
     """Write the transfer widths of every family and return their path."""
-    widths = transfer_widths(fitted) | {"bandwidth": {"within_architecture": 0.4, "across_architectures": 0.5}}
+    widths = transfer_widths(fitted) | {
+        "bandwidth": {"within_architecture": 0.4, "across_architectures": 0.5}
+    }
     document = {
         "schema_version": SCHEMA_VERSION,
-        "source": "constants of one device on the rows of another, aiconfigurator-core 0.12.0 (bandwidth: assumed)",
+        "source": "one device's constants on another's rows, aiconfigurator-core 0.12.0 (bandwidth: assumed)",
         "kind": "fitted",
         "families": widths,
     }

@@ -1,63 +1,32 @@
-"""Fit of the kernel constants: maximum a posteriori in log space with a robust loss.
+"""The command that fits every kernel anew: `python -m simulator.measured.kernel_fit`.
 
-`python -m simulator.measured.kernel_fit` reads the public kernel tables, fits every case on its `fit` sites and writes
-`hardware_specs/calibrations/kernels_DEVICE.yaml`. The error is the logarithm of predicted over measured, so short and
-long kernels weigh the same; a soft-L1 loss bounds what a mistimed row can do; the prior of each constant holds those
-that the rows do not determine.
+Reads the public kernel tables (extra `[silicon]`), fits every case on its `fit` sites and writes
+`hardware_specs/calibrations/kernels_DEVICE.yaml` and `kernel_transfer.yaml`; about four minutes on one core.
 """
 
-from dataclasses import replace
-from typing import Any
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
 
-import numpy as np
-from scipy.optimize import least_squares
-
-from simulator.costs.estimates import FloatArray
-from simulator.costs.numerics import constant_specs
-from simulator.measured.kernel_cases import KernelCase, Rows
-
-MAX_POINTS = 1200
-MAX_EVALUATIONS = 60
-_LOSS_SCALE = 0.03
-_SEED = 0
+import hardware_specs
+from simulator.measured.kernel_calibrate import FittedCase, write_device, write_transfer
+from simulator.measured.kernel_cases import DEVICES, all_cases
 
 
-def sampled(rows: Rows, n_points: int) -> Rows:
-    """At most `n_points` rows, drawn with a fixed seed."""
-    if len(rows) <= n_points:
-        return rows
-    chosen = np.random.default_rng(_SEED).choice(len(rows), n_points, replace=False)
-    return rows.iloc[np.sort(chosen)]
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Fit and write; `--out` names another folder."""
+    parser = argparse.ArgumentParser(description="Fit the kernel constants on public kernel tables.")
+    shipped = Path(hardware_specs.__path__[0]) / "calibrations"
+    parser.add_argument("--out", type=Path, default=shipped, help="folder of the calibration files")
+    parser.add_argument("--device", choices=DEVICES, help="only this device, without the transfer widths")
+    options = parser.parse_args(arguments)
+    fitted = [FittedCase(case) for case in all_cases() if options.device in (None, case.device_key)]
+    for device in DEVICES:
+        if own := [item for item in fitted if item.case.device_key == device]:
+            print(write_device(options.out, own))
+    if options.device is None:
+        print(write_transfer(options.out, fitted))
 
 
-def fit(case: KernelCase, rows: Rows, start: Any = None, max_evaluations: int = MAX_EVALUATIONS) -> Any:
-    """Constants of the case that explain the rows best, given the priors."""
-    rows = sampled(rows, MAX_POINTS)
-    shape, measured = case.shape(rows), np.log(rows["latency_s"].to_numpy(np.float64))
-    specs = [spec for spec in constant_specs(type(case.prior_constants)) if spec.name not in fixed_constants(case)]
-    base = start or case.prior_constants
-    medians = np.log([spec.median for spec in specs])
-    spreads = np.array([spec.log_sd for spec in specs])
-
-    def constants(logs: FloatArray) -> Any:
-        return replace(base, **{spec.name: float(value) for spec, value in zip(specs, np.exp(logs), strict=True)})
-
-    def residuals(logs: FloatArray) -> FloatArray:
-        error = soft_l1(np.log(case.latency_s(shape, constants(logs))) - measured)
-        return np.concatenate([error, _LOSS_SCALE * (logs - medians) / spreads])
-
-    begin = np.log([getattr(base, spec.name) for spec in specs])
-    found = least_squares(residuals, begin, diff_step=2e-3, max_nfev=max_evaluations, method="trf")
-    return constants(found.x)
-
-
-def fixed_constants(case: KernelCase) -> frozenset[str]:
-    """Constants that the rows of a case cannot speak about."""
-    quantises = case.family == "gemm" and case.dtype != "bf16"
-    return frozenset() if quantises else frozenset({"quantize_s", "quantize_bytes"})
-
-
-def soft_l1(error: FloatArray) -> FloatArray:
-    """Signed residuals whose squares are the soft-L1 loss: quadratic below the scale, linear above."""
-    loss = 2 * (np.sqrt(1 + (error / _LOSS_SCALE) ** 2) - 1)
-    return np.asarray(np.sign(error) * _LOSS_SCALE * np.sqrt(loss))
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,9 @@
-"""The fixed split of kernel tables into sites that are fitted, sites that choose forms, and sites that only test.
+"""The fixed split of kernel tables: sites that are fitted, that choose forms, and that only test.
 
-A site is what stays the same along a sweep: `n,k` of a GEMM, heads and dimensions of an attention, the shape of a
-mixture of experts. The split depends on the family's name and the site alone, so it is the same for all devices and
-dtypes. MLA has eight head counts and collectives few pairs of operation and ranks: too few to split, so each is
-predicted by a fit without it and all of them test.
+A site is what stays the same along a sweep: `n,k` of a GEMM, heads and dimensions of an attention, the
+shape of a mixture of experts. The split depends on the family's name and the site alone, so it is the same
+for all devices and dtypes. MLA has eight head counts and collectives few pairs of operation and ranks: too
+few to split, so each is predicted by a fit without it and all of them test.
 """
 
 from enum import StrEnum

@@ -1,7 +1,8 @@
-"""Reader of the kernel timings in `aiconfigurator-core` (NVIDIA, Apache-2.0): the only source of fitted constants.
+"""Reader of the kernel timings in `aiconfigurator-core` (NVIDIA, Apache-2.0), behind all fitted constants.
 
-Reads one parquet table of one device and framework version at a time, in memory; latencies become seconds and dtype
-names canonical. The package is the extra `[silicon]`. Its end-to-end sample is not read here or anywhere.
+Reads one parquet table of one device and framework version at a time, in memory; latencies become seconds
+and dtype names canonical. The package is the extra `[silicon]`. Its end-to-end sample is not read here or
+anywhere.
 """
 
 from importlib.metadata import version
@@ -34,10 +35,14 @@ def tables_folder() -> Path:
     """
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise InputError(Problem("needs the extra silicon: pip install 'silicast[silicon]'", "no kernel tables"))
+        raise InputError(
+            Problem("needs the extra silicon: pip install 'silicast[silicon]'", "no kernel tables")
+        )
     found = version("aiconfigurator-core")
     if found != EXPECTED_VERSION:
-        raise InputError(Problem(f"kernel tables must be those of aiconfigurator-core {EXPECTED_VERSION}", found))
+        raise InputError(
+            Problem(f"kernel tables must be those of aiconfigurator-core {EXPECTED_VERSION}", found)
+        )
     return Path(spec.origin).parent / "systems" / "data"
 
 
@@ -47,7 +52,14 @@ def read_table(device: str, folder: str, table: str, framework: str, release: st
     Raises:
         InputError: there is no such table.
     """
-    path = tables_folder() / _FOLDERS.get(device, device) / folder / framework / release / f"{table}_perf.parquet"
+    path = (
+        tables_folder()
+        / _FOLDERS.get(device, device)
+        / folder
+        / framework
+        / release
+        / f"{table}_perf.parquet"
+    )
     if not path.is_file():
         given = f"{device} {folder}/{framework}/{release}/{table}"
         raise InputError(Problem("kernel table must exist in the package", given))

@@ -1,0 +1,107 @@
+"""The attention tables: MLA, multi-head and grouped-query, prefill and decode."""
+
+from typing import Any
+
+import numpy as np
+
+from simulator.costs import decode, prefill
+from simulator.costs.estimates import FloatArray
+from simulator.costs.figures import element_bytes
+from simulator.costs.kernel_choice import mla_compute_dtype
+from simulator.measured.kernel_case import KernelCase, KernelTable, Rows, columns_of, read_releases, with_site
+
+
+def _mla_prefill_rows(case: KernelCase) -> Rows:
+    rows = read_releases(case, "mla", "context_mla")
+    rows = rows[(rows["mla_dtype"] == case.dtype) & (rows["kv_cache_dtype"] == "bf16")]
+    return with_site(rows[["batch_size", "isl", "num_heads", "latency_s"]], "num_heads")
+
+
+def _mla_prefill_shape(case: KernelCase, rows: Rows) -> prefill.PrefillShape:
+    return prefill.mla_prefill_shape(*columns_of(rows, "batch_size", "isl", "num_heads"), appends=True)
+
+
+def _mla_decode_rows(case: KernelCase) -> Rows:
+    rows = read_releases(case, "mla", "generation_mla")
+    rows = rows[rows["kv_cache_dtype"] == case.dtype]
+    rows = rows.assign(context=rows["step"] + rows["isl"])
+    return with_site(rows[["batch_size", "context", "num_heads", "latency_s"]], "num_heads")
+
+
+def _mla_decode_shape(case: KernelCase, rows: Rows) -> decode.DecodeShape:
+    batch, context, heads = columns_of(rows, "batch_size", "context", "num_heads")
+    return decode.mla_decode_shape(batch, context, heads, element_bytes(case.dtype))
+
+
+_ATTENTION = ("num_heads", "num_key_value_heads", "head_dim", "window_size")
+
+
+def _attention_rows(case: KernelCase, table: str) -> Rows:
+    """Rows of the usual head sizes without a window; groups above 16 leave the packed kernels."""
+    rows = read_releases(case, "attention", table)
+    if "window_size" not in rows:
+        rows = rows.assign(window_size=0)
+    kv_heads = np.where(rows["num_key_value_heads"] > 0, rows["num_key_value_heads"], rows["num_heads"])
+    rows = rows.assign(num_key_value_heads=kv_heads, window_size=rows["window_size"].fillna(0))
+    plain = (rows["window_size"] == 0) & rows["head_dim"].isin([64, 128]) & (rows["attn_dtype"] == "bf16")
+    group = rows["num_heads"] / rows["num_key_value_heads"]
+    rows = rows[plain & (rows["kv_cache_dtype"] == case.dtype) & (group <= 16)]
+    if case.kernel_source:
+        rows = rows[rows["kernel_source"] == case.kernel_source]
+    return with_site(rows, *_ATTENTION)
+
+
+def _attention_prefill_rows(case: KernelCase) -> Rows:
+    rows = _attention_rows(case, "context_attention")
+    return rows[["batch_size", "isl", *_ATTENTION, "site", "latency_s"]]
+
+
+def _attention_prefill_shape(case: KernelCase, rows: Rows) -> prefill.PrefillShape:
+    b, s, h, kv, d, w = columns_of(rows, "batch_size", "isl", *_ATTENTION)
+    return prefill.PrefillShape(b, s, h, kv, d, d, w, element_bytes(case.dtype))
+
+
+def _attention_decode_rows(case: KernelCase) -> Rows:
+    rows = _attention_rows(case, "generation_attention")
+    grouped = rows["num_heads"] > rows["num_key_value_heads"]
+    rows = rows[grouped == case.kernel.endswith("_gqa")]
+    rows = rows.assign(context=rows["step"] + 1)
+    return rows[["batch_size", "context", *_ATTENTION, "site", "latency_s"]]
+
+
+def _attention_decode_shape(case: KernelCase, rows: Rows) -> decode.DecodeShape:
+    b, s, h, kv, d = columns_of(rows, "batch_size", "context", *_ATTENTION[:3])
+    return decode.DecodeShape(b, s, h, kv, d, d, 2 * d * element_bytes(case.dtype))
+
+
+def _compute_dtype(case: KernelCase) -> str:
+    return mla_compute_dtype(case.dtype, case.device.architecture) if case.family == "mla_decode" else "bf16"
+
+
+def _prefill_latency(case: KernelCase, shape: Any, constants: Any) -> FloatArray:
+    return prefill.prefill_latency(shape, case.device.peak("bf16"), case.device, constants).latency_s
+
+
+def _prefill_roofline(case: KernelCase, shape: Any) -> FloatArray:
+    return prefill.roofline_s(shape, case.device.peak("bf16"), case.device)
+
+
+def _decode_latency(case: KernelCase, shape: Any, constants: Any) -> FloatArray:
+    peak = case.device.peak(_compute_dtype(case))
+    return decode.decode_latency(shape, peak, case.device, constants, cold=False).latency_s
+
+
+def _decode_roofline(case: KernelCase, shape: Any) -> FloatArray:
+    return decode.roofline_s(shape, case.device.peak(_compute_dtype(case)), case.device)
+
+
+TABLES = {
+    "mla_prefill": KernelTable(_mla_prefill_rows, _mla_prefill_shape, _prefill_latency, _prefill_roofline),
+    "mla_decode": KernelTable(_mla_decode_rows, _mla_decode_shape, _decode_latency, _decode_roofline),
+    "attention_prefill": KernelTable(
+        _attention_prefill_rows, _attention_prefill_shape, _prefill_latency, _prefill_roofline
+    ),
+    "attention_decode": KernelTable(
+        _attention_decode_rows, _attention_decode_shape, _decode_latency, _decode_roofline
+    ),
+}
