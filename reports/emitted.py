@@ -4,6 +4,7 @@ The reference implementation is imported here when it is used, because it needs 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.table import Table
@@ -11,7 +12,7 @@ from rich.table import Table
 from hardware_specs.records.errors import InputError, Problem, nearest
 from model_graphs.configs import ModelRecord
 from model_graphs.graph import OperatorGraph
-from model_graphs.graph_io import PHASES, graph_to_json, load_graph
+from model_graphs.graph_io import PHASES, graph_file_name, graph_to_json, load_graph
 from reports.files import write_text
 from reports.tables import table
 
@@ -48,21 +49,16 @@ def write_graphs(folder: Path, graphs: Graphs) -> list[str]:
     Raises:
         InputError: the folder cannot be written.
     """
-    if not folder.is_dir():
-        raise InputError(Problem("must be a folder that exists", str(folder), path="--out"))
-    paths = {folder / f"{graph.model}.{phase}.json": graph for phase, graph in graphs.items()}
+    paths = {folder / graph_file_name(graph.model, phase): graph for phase, graph in graphs.items()}
     for path, graph in paths.items():
         write_text(path, graph_to_json(graph))
     return [str(path) for path in paths]
 
 
 def compare(record: ModelRecord, graphs: Graphs) -> list[str]:
-    """The phases whose emitted file differs from the shipped one."""
-    return [
-        phase
-        for phase, graph in graphs.items()
-        if graph_to_json(graph) != graph_to_json(load_graph(record, phase))
-    ]
+    """The phases whose emitted file differs from the shipped one, which a model may share with another."""
+    shipped = {phase: replace(load_graph(record, phase), model=record.graph_key) for phase in graphs}
+    return [phase for phase, graph in graphs.items() if graph_to_json(graph) != graph_to_json(shipped[phase])]
 
 
 def emitted_table(graphs: Graphs, written: Sequence[str], differences: Sequence[str] | None) -> Table:

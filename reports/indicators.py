@@ -52,15 +52,14 @@ class LongContext:
 
 @dataclass(frozen=True)
 class HardwareCost:
-    """What the devices cost at a stated price, and what that makes of a million tokens and of a request."""
+    """What the devices cost at a stated price, and what that makes of a million tokens."""
 
     price_usd_per_gpu_hour: float
     source: str
     gpus: int
     usd_per_hour: float
     usd_per_million_output_tokens: Estimate
-    usd_per_million_tokens: Estimate
-    usd_per_request: Estimate
+    usd_per_million_total_tokens: Estimate
 
 
 def long_context(base: Forecast, forecast: Forecaster) -> LongContext:
@@ -133,17 +132,13 @@ def hardware_cost(forecast: Forecast) -> HardwareCost | None:
     scenario = forecast.scenario
     if scenario.price_usd_per_gpu_hour is None:
         return None
-    per_hour = scenario.price_usd_per_gpu_hour * scenario.deployment.gpus
-    output = forecast.metrics["output_tok_s"]
-    tokens_per_request = float(forecast.run.requests.output_tokens.mean())
     return HardwareCost(
         price_usd_per_gpu_hour=scenario.price_usd_per_gpu_hour,
         source=scenario.price_source,
         gpus=scenario.deployment.gpus,
-        usd_per_hour=per_hour,
-        usd_per_million_output_tokens=_cost(per_hour, output, 1e6, "USD/M output tokens"),
-        usd_per_million_tokens=_cost(per_hour, forecast.metrics["total_tok_s"], 1e6, "USD/M tokens"),
-        usd_per_request=_cost(per_hour, output, tokens_per_request, "USD/request"),
+        usd_per_hour=forecast.metrics["usd_per_hour"].value,
+        usd_per_million_output_tokens=forecast.metrics["usd_per_million_output_tokens"],
+        usd_per_million_total_tokens=forecast.metrics["usd_per_million_total_tokens"],
     )
 
 
@@ -157,10 +152,3 @@ def price_hint(system: str) -> str:
     newest = max(quote.as_of for quote in quotes)
     asked_for = f"{min(asked):g} to {max(asked):g} USD/h asked in {newest}"
     return f"no price: --price or price_usd_per_gpu_hour ({asked_for})"
-
-
-def _cost(usd_per_hour: float, tokens_per_s: Estimate, tokens: float, unit: str) -> Estimate:
-    """Cost of `tokens` at this throughput; a high throughput is the low end of the cost."""
-    spent = usd_per_hour / 3600 * tokens
-    rate = tokens_per_s
-    return Estimate(spent / rate.value, spent / rate.high, spent / rate.low, unit, rate.grade)

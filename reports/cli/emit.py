@@ -30,6 +30,8 @@ def run(args: argparse.Namespace) -> int:
     from reports.emitted import compare, emit_phases, emitted_json, emitted_table, write_graphs
 
     record = resolve_model(args.model)
+    if args.out and not args.out.is_dir():
+        raise InputError(Problem("must be a folder that exists", str(args.out), path="--out"))
     with progress("emitting") as tick:
         graphs = emit_phases(record, args.phase, tick)
     written = write_graphs(args.out, graphs) if args.out else []

@@ -215,7 +215,8 @@ def accuracy() -> Parts:
 def _accuracy_row(line: AccuracyLine) -> rows.Row:
     errors = (line.median, line.mean, line.p90, line.bias, line.coverage)
     counts = (str(line.asked), str(line.answered))
-    return (line.split, line.name, line.metric, *counts, *(f"{value:.1f}" for value in errors))
+    shown = (f"{value:.1f}" if line.answered else "-" for value in errors)
+    return (line.split, line.name, line.metric, *counts, *shown)
 
 
 def assumptions(report: SimulationReport) -> Parts:
