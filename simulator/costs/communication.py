@@ -39,7 +39,7 @@ class Communication:
             hidden, topk = V3_ROUTED_ROW
             per_token = bytes_per_token or hidden * topk * comm.WIRE_BYTES[op]
             return self._low_latency_exchange(op, n_ranks, message_bytes, per_token)
-        if op == "all_reduce" and n_ranks <= self._device.devices_per_node:
+        if op == "all_reduce" and n_ranks <= self._device.scale_up_devices:
             custom = self._custom_all_reduce(n_ranks, message_bytes)
             return fastest(custom, self._nccl(op, n_ranks, message_bytes))
         return self._nccl(op, n_ranks, message_bytes)
@@ -70,7 +70,7 @@ class Communication:
         return self._pricing("custom_all_reduce", "any", choice, formula, message_bytes, memo_key=n_ranks)
 
     def _nccl(self, op: str, n_ranks: int, message_bytes: ArrayLike) -> KernelEstimate:
-        inside = n_ranks <= self._device.devices_per_node
+        inside = n_ranks <= self._device.scale_up_devices
         link = self._device.scale_up_bytes_per_s if inside else self._device.scale_out_bytes_per_s
 
         def formula(c: Any, message: FloatArray) -> Priced:
@@ -95,9 +95,9 @@ class Communication:
 
     def _exchange_place(self, n_ranks: int) -> tuple[str, float, int]:
         """Where an exchange happens, the link that binds it, and the ranks or nodes that it goes to."""
-        if n_ranks <= self._device.devices_per_node:
+        if n_ranks <= self._device.scale_up_devices:
             return "node", self._device.scale_up_bytes_per_s, n_ranks
-        nodes = -(-n_ranks // self._device.devices_per_node)
+        nodes = -(-n_ranks // self._device.scale_up_devices)
         return "cluster", self._device.scale_out_bytes_per_s, nodes
 
 

@@ -55,7 +55,7 @@ class DeviceFigures:
     peaks: Mapping[str, float] = field(hash=False)
     scale_up_bytes_per_s: float = 0.0
     scale_out_bytes_per_s: float = 0.0
-    devices_per_node: int = 1
+    scale_up_devices: int = 1
 
     @classmethod
     def from_system(cls, system: SystemSpec) -> "DeviceFigures":
@@ -71,7 +71,7 @@ class DeviceFigures:
             peaks={name: float(peak) for name, peak in device.peak_flop_per_s.items()},
             scale_up_bytes_per_s=float(node.scale_up.bandwidth_bytes_per_s),
             scale_out_bytes_per_s=float(node.nic.bandwidth_bytes_per_s) * float(node.nics_per_device),
-            devices_per_node=system.devices_per_node,
+            scale_up_devices=system.scale_up_devices,
         )
 
     def peak(self, dtype: str) -> float:

@@ -130,7 +130,7 @@ def weakened(estimate: KernelEstimate, why: str) -> KernelEstimate:
     return KernelEstimate(
         estimate.latency_s,
         estimate.bound,
-        np.maximum(estimate.log_half_width, UNMEASURED_LOG_HALF_WIDTH),
+        np.asarray(np.maximum(estimate.log_half_width, UNMEASURED_LOG_HALF_WIDTH)),
         Grade.D,
         f"{why}; {estimate.evidence}",
     )

@@ -19,7 +19,12 @@ from simulator.measured.kernel_map import sampled
 from simulator.measured.kernel_split import Part
 
 _MAX_SCORED = 4000
-_COLUMNS = "| family | dtype | kernel | device | sites | n | med | MAPE | p90 | bias | coverage | ± | roofline |"
+_COLUMNS = (
+    *("family", "dtype", "kernel", "device", "sites", "n"),
+    *("median", "MAPE", "p90", "bias", "coverage", "±", "roofline"),
+)
+_LEAD = """Kernel latencies on sites that no fit saw, in percent: absolute errors, median signed error, the
+share of calls inside the 90% interval and its half-width; `roofline` is the MAPE of peak or bandwidth alone."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +106,8 @@ def mean_mape(scores: Iterable[KernelScore], family: str, dtype: str, kernels: S
 
 def accuracy_fragment(scores: Iterable[KernelScore]) -> str:
     """The table of scores in markdown."""
-    separator = "|" + "---|" * (_COLUMNS.count("|") - 1)
-    lead = "Kernel latencies on sites that no fit saw, in percent. ± is the half-width of the 90% interval, roofline the\nMAPE of peak or bandwidth alone."
-    return "\n".join([lead, "", _COLUMNS, separator, *(score.row() for score in scores), ""])
+    header = [f"| {' | '.join(_COLUMNS)} |", "|" + "---|" * len(_COLUMNS)]
+    return "\n".join([_LEAD, "", *header, *(score.row() for score in scores), ""])
 
 
 def main() -> None:

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hardware_specs.records.errors import InputError
+from simulator.costs.expert_load import expert_load
+
+
+def test_balanced_load_by_hand() -> None:
+    # 64 tokens x 8 experts over 8 ranks of 32: 64 rows a rank, 2 a expert; one tile of 16, 64 or 128 rows each
+    load = expert_load(np.array([64.0]), 256, 8, 8, "balanced")
+    assert (load.rows[0], load.active[0]) == (64, 32)
+    assert load.tiles[0].tolist() == [32, 32, 32]
+    # 8192 tokens: 8192 rows a rank, 256 an expert: 16, 4 and 2 tiles each
+    load = expert_load(np.array([8192.0]), 256, 8, 8, "balanced")
+    assert load.tiles[0].tolist() == [32 * 16, 32 * 4, 32 * 2]
+
+
+def test_one_rank_holds_every_row() -> None:
+    tokens = np.array([1.0, 16.0, 48.0, 4096.0])
+    load = expert_load(tokens, 256, 8, 1, "power_law_1.01")
+    np.testing.assert_allclose(load.rows, tokens * 8, rtol=1e-9)
+
+
+def test_the_busiest_rank_has_more_than_its_share() -> None:
+    skewed = expert_load(np.array([4096.0]), 256, 8, 8, "power_law_1.2")
+    assert skewed.rows[0] > 1.2 * 4096 * 8 / 8
+
+
+@settings(deadline=None)  # the first call of a routing tabulates it
+@given(tokens=st.integers(1, 200_000), moe_ep=st.sampled_from([1, 2, 8, 32]))
+def test_load_stays_inside_its_limits(tokens: int, moe_ep: int) -> None:
+    load = expert_load(np.array([float(tokens)]), 256, 8, moe_ep, "power_law_1.01")
+    assert load.rows[0] <= tokens * 8 * (1 + 1e-9)
+    assert load.active[0] <= 256 / moe_ep * (1 + 1e-9)
+    assert load.rows[0] >= tokens * 8 / moe_ep * 0.95
+
+
+def test_load_is_the_same_in_every_call() -> None:
+    first, second = (expert_load(np.array([77.0]), 128, 4, 4, "power_law_1.01").rows for _ in range(2))
+    assert first.tolist() == second.tolist()
+
+
+def test_an_unknown_distribution_is_refused() -> None:
+    with pytest.raises(InputError, match="balanced or power_law_ALPHA; given zipf"):
+        expert_load(np.array([1.0]), 8, 2, 1, "zipf")
