@@ -21,10 +21,17 @@ class Tick(Protocol):
         """Move the bar."""
 
 
+class _Output(Console):
+    """A console that leaves it to the command what a reader that has gone away means."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """Standard output; as wide as the terminal within bounds, 100 columns in a pipe or file."""
     columns = shutil.get_terminal_size((PIPE_WIDTH, 40)).columns if sys.stdout.isatty() else PIPE_WIDTH
-    return Console(width=min(max(columns, MIN_WIDTH), MAX_WIDTH), highlight=False, soft_wrap=False)
+    return _Output(width=min(max(columns, MIN_WIDTH), MAX_WIDTH), highlight=False, soft_wrap=False)
 
 
 def print_json(content: Mapping[str, object]) -> None:

@@ -84,14 +84,8 @@ def _cells(estimate: Estimate, unit: str) -> tuple[str, str, str, str]:
 def long_context_table(report: SimulationReport) -> Table:
     """TTFT and TPOT at multiples of the mean input, alone and under the load, as ratios to the mean."""
     context = report.long_context
-    within = [rows.context_row(row) for row in context.rows if not row.alone.reason]
-    beyond = [
-        f"x{row.factor} = {row.input_tokens:,}: {row.alone.reason}"
-        for row in context.rows
-        if row.alone.reason
-    ]
-    caption = "\n".join([*beyond, rows.context_note(context)])
-    return table("Long context", rows.CONTEXT_COLUMNS, within, caption=caption)
+    caption = "\n".join([*rows.context_reasons(context), rows.context_note(context)])
+    return table("Long context", rows.CONTEXT_COLUMNS, map(rows.context_row, context.rows), caption=caption)
 
 
 def comparison_table(comparisons: tuple[Comparison, ...]) -> Table:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hardware_specs.library import load_prices, load_system
-from hardware_specs.records.errors import InfeasibleError
+from hardware_specs.records.errors import SilicastError
 from hardware_specs.records.evidence import Estimate
 from model_graphs.configs import resolve_model
 from simulator.forecast import Forecast
@@ -113,7 +113,7 @@ def _with_workload(scenario: Scenario, workload: Workload) -> Scenario:
 def _point(scenario: Scenario, forecast: Forecaster, first: ContextPoint | None) -> ContextPoint:
     try:
         return _measured_point(forecast(scenario), first)
-    except InfeasibleError as error:
+    except SilicastError as error:
         return ContextPoint(reason=str(error))
 
 

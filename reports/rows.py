@@ -140,8 +140,6 @@ CONTEXT_COLUMNS = (
 def context_row(row: ContextRow) -> Row:
     """One multiple of the mean input: ms and ratios alone, ratios under the load, requests in the cache."""
     name, alone, loaded = f"x{row.factor} = {row.input_tokens:,}", row.alone, row.loaded
-    if alone.reason:
-        return (name, alone.reason, *[""] * 6)
     return (
         name,
         *_value_and_ratio(alone.ttft, alone.ttft_ratio),
@@ -150,6 +148,16 @@ def context_row(row: ContextRow) -> Row:
         times(loaded.tpot_ratio if loaded else None),
         f"{row.cache_holds_requests:,}",
     )
+
+
+def context_reasons(context: LongContext) -> list[str]:
+    """Why a cell of the long-context table is empty, one line each."""
+    points = [
+        (row, name, point)
+        for row in context.rows
+        for name, point in (("alone", row.alone), ("loaded", row.loaded))
+    ]
+    return [f"x{row.factor} {name}: {point.reason}" for row, name, point in points if point and point.reason]
 
 
 def context_note(context: LongContext) -> str:

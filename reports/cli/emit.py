@@ -9,12 +9,18 @@ from reports.cli.parser import add_json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, where the files go, and a comparison with the shipped ones."""
-    parser.add_argument("model", help="canonical key, hub name or path of a config.json")
+    parser.add_argument("model", metavar="MODEL", help="canonical key, hub name or path of a config.json")
     parser.add_argument(
-        "--phase", action="append", help="prefill, chunked_prefill, decode, mtp (default: all four)"
+        "--phase",
+        metavar="NAME",
+        action="append",
+        help="prefill, chunked_prefill, decode, mtp (default: all four)",
     )
     parser.add_argument(
-        "--out", type=Path, help="folder to write graph files to (default: nothing is written)"
+        "--out",
+        metavar="FOLDER",
+        type=Path,
+        help="folder to write graph files to (default: nothing is written)",
     )
     parser.add_argument(
         "--check", action="store_true", help="compare with the shipped graphs; 4 when one differs"

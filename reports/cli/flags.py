@@ -17,7 +17,9 @@ WORKLOAD_DEFAULTS: dict[str, tuple[int, str]] = {
 
 def add_scenario_flags(parser: argparse.ArgumentParser) -> None:
     """The optional scenario file and every flag that can replace an entry of it."""
-    parser.add_argument("scenario", nargs="?", help="scenario file, or the name of a shipped example")
+    parser.add_argument(
+        "scenario", nargs="?", metavar="SCENARIO", help="scenario file, or the name of a shipped example"
+    )
     add_deployment_flags(parser)
     _add_workload_flags(parser)
     _add_objective_flags(parser)
@@ -27,11 +29,18 @@ def add_deployment_flags(parser: argparse.ArgumentParser) -> None:
     """What runs where."""
     group = parser.add_argument_group("deployment (defaults hold where no scenario is given)")
     group.add_argument(
-        "--model", help="canonical key, hub name or path of a config.json (required without a scenario)"
+        "--model",
+        metavar="NAME",
+        help="canonical key, hub name or path of a config.json (required without a scenario)",
     )
-    group.add_argument("--system", help="canonical key such as h200_sxm (required without a scenario)")
     group.add_argument(
-        "--gpus", type=int, help="devices of the whole deployment (default: tp x dp x pp, one replica)"
+        "--system", metavar="NAME", help="canonical key such as h200_sxm (required without a scenario)"
+    )
+    group.add_argument(
+        "--gpus",
+        type=int,
+        metavar="N",
+        help="devices of the whole deployment (default: tp x dp x pp, one replica)",
     )
     for name, text in (
         ("tp", "attention tensor-parallel width, devices"),
@@ -39,43 +48,74 @@ def add_deployment_flags(parser: argparse.ArgumentParser) -> None:
         ("ep", "expert-parallel width, devices"),
         ("dp", "data-parallel attention ranks of a replica"),
     ):
-        group.add_argument(f"--{name}", type=int, help=f"{text} (default: {field_default(name)})")
-    group.add_argument("--stack", help=f"vllm, sglang or trtllm (default: {field_default('stack')})")
-    group.add_argument("--stack-version", help="such as 0.5.9 (default: the newest that is described)")
+        group.add_argument(
+            f"--{name}", type=int, metavar="N", help=f"{text} (default: {field_default(name)})"
+        )
     group.add_argument(
-        "--precision", help=f"of weights: bf16, fp8, fp4 (default: {field_default('precision')})"
+        "--stack", metavar="NAME", help=f"vllm, sglang or trtllm (default: {field_default('stack')})"
     )
     group.add_argument(
-        "--kv-dtype", help=f"of the KV cache: bf16, fp8, auto (default: {field_default('kv_dtype')})"
+        "--stack-version", metavar="VERSION", help="such as 0.5.9 (default: the newest that is described)"
+    )
+    group.add_argument(
+        "--precision",
+        metavar="DTYPE",
+        help=f"of weights: bf16, fp8, fp4 (default: {field_default('precision')})",
+    )
+    group.add_argument(
+        "--kv-dtype",
+        metavar="DTYPE",
+        help=f"of the KV cache: bf16, fp8, auto (default: {field_default('kv_dtype')})",
     )
 
 
 def _add_workload_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("workload")
-    group.add_argument("--isl", type=int, help=f"mean input length (default: {_default('isl')})")
-    group.add_argument("--osl", type=int, help=f"mean output length (default: {_default('osl')})")
-    group.add_argument("--lengths", help="law of both lengths: fixed, uniform, lognormal (default: fixed)")
+    group.add_argument("--isl", type=int, metavar="N", help=f"mean input length (default: {_default('isl')})")
+    group.add_argument(
+        "--osl", type=int, metavar="N", help=f"mean output length (default: {_default('osl')})"
+    )
+    group.add_argument(
+        "--lengths", metavar="LAW", help="law of both lengths: fixed, uniform, lognormal (default: fixed)"
+    )
     load = group.add_mutually_exclusive_group()
     load.add_argument(
-        "--concurrency", type=int, help=f"of the whole service (default: {_default('concurrency')})"
+        "--concurrency",
+        type=int,
+        metavar="N",
+        help=f"of the whole service (default: {_default('concurrency')})",
     )
-    load.add_argument("--request-rate", type=float, help="Poisson arrivals, requests/s of the whole service")
-    load.add_argument("--trace", help="trace file to replay (Azure CSV or Mooncake JSONL)")
+    load.add_argument(
+        "--request-rate", type=float, metavar="RPS", help="Poisson arrivals, requests/s of the whole service"
+    )
+    load.add_argument("--trace", metavar="FILE", help="trace file to replay (Azure CSV or Mooncake JSONL)")
     group.add_argument(
-        "--requests", type=int, help="requests to simulate (default: 10 x concurrency; 1000; whole trace)"
+        "--requests",
+        type=int,
+        metavar="N",
+        help="requests to simulate (default: 10 x concurrency; 1000; whole trace)",
     )
-    group.add_argument("--seed", type=int, help="of every random draw (default: 0)")
+    group.add_argument("--seed", type=int, metavar="N", help="of every random draw (default: 0)")
 
 
 def _add_objective_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("objectives and price")
-    group.add_argument("--ttft", type=float, help="limit on time to first token, ms (default: none)")
-    group.add_argument("--tpot", type=float, help="limit on time per output token, ms (default: none)")
+    group.add_argument(
+        "--ttft", type=float, metavar="MS", help="limit on time to first token, ms (default: none)"
+    )
+    group.add_argument(
+        "--tpot", type=float, metavar="MS", help="limit on time per output token, ms (default: none)"
+    )
     percentile = Objectives.model_fields["percentile"].default
     group.add_argument(
-        "--percentile", type=float, help=f"at which the limits hold, percent (default: {percentile})"
+        "--percentile",
+        type=float,
+        metavar="P",
+        help=f"at which the limits hold, percent (default: {percentile})",
     )
-    group.add_argument("--price", type=float, help="USD per GPU-hour (default: none, and no cost is shown)")
+    group.add_argument(
+        "--price", type=float, metavar="USD", help="USD per GPU-hour (default: none, and no cost is shown)"
+    )
 
 
 def output_path(text: str) -> Path:

@@ -10,16 +10,24 @@ from reports.cli.parser import add_json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, the phase, the point."""
-    parser.add_argument("model", help="canonical key, hub name or path of a config.json")
+    parser.add_argument("model", metavar="MODEL", help="canonical key, hub name or path of a config.json")
     phases = "prefill, chunked_prefill, decode or mtp"
-    parser.add_argument("--phase", default="prefill", help=f"{phases} (default: prefill)")
-    parser.add_argument("--kv-dtype", default="bf16", help="of the KV cache: bf16 or fp8 (default: bf16)")
-    parser.add_argument("--batch", type=int, help="B, sequences (default: 1)")
+    parser.add_argument("--phase", metavar="NAME", default="prefill", help=f"{phases} (default: prefill)")
     parser.add_argument(
-        "--new", type=int, help="S, new tokens a sequence (default: 4096 in prefill, 1 in decode)"
+        "--kv-dtype", metavar="DTYPE", default="bf16", help="of the KV cache: bf16 or fp8 (default: bf16)"
+    )
+    parser.add_argument("--batch", type=int, metavar="N", help="B, sequences (default: 1)")
+    parser.add_argument(
+        "--new",
+        type=int,
+        metavar="N",
+        help="S, new tokens a sequence (default: 4096 in prefill, 1 in decode)",
     )
     parser.add_argument(
-        "--past", type=int, help="T, past tokens a sequence (default: 0 in prefill, 4095 in decode)"
+        "--past",
+        type=int,
+        metavar="N",
+        help="T, past tokens a sequence (default: 0 in prefill, 4095 in decode)",
     )
     add_json(parser)
 

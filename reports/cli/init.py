@@ -12,7 +12,11 @@ from reports.files import write_text
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The file to write, and leave to replace one."""
     parser.add_argument(
-        "file", nargs="?", type=output_path, help="scenario file to write (default: standard output)"
+        "file",
+        nargs="?",
+        metavar="FILE",
+        type=output_path,
+        help="scenario file to write (default: standard output)",
     )
     parser.add_argument("--force", action="store_true", help="replace a file that exists")
 

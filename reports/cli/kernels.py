@@ -13,13 +13,19 @@ from reports.cli.parser import add_json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The file, the system, and whose kernels."""
-    parser.add_argument("--shapes", type=Path, required=True, help="CSV of shapes")
-    parser.add_argument("--system", required=True, help="canonical key such as h200_sxm")
+    parser.add_argument("--shapes", metavar="FILE", type=Path, required=True, help="CSV of shapes")
+    parser.add_argument("--system", metavar="NAME", required=True, help="canonical key such as h200_sxm")
     parser.add_argument(
-        "--stack", default="trtllm", help="whose kernels where kernel_source is silent (default: trtllm)"
+        "--stack",
+        metavar="NAME",
+        default="trtllm",
+        help="whose kernels where kernel_source is silent (default: trtllm)",
     )
     parser.add_argument(
-        "--predictions", type=output_path, help="CSV to write (default: a table on standard output)"
+        "--predictions",
+        metavar="FILE",
+        type=output_path,
+        help="CSV to write (default: a table on standard output)",
     )
     add_json(parser)
 

@@ -52,6 +52,4 @@ def epilog() -> str:
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """The `--json` flag, the same everywhere."""
-    parser.add_argument(
-        "--json", action="store_true", help="print JSON instead of tables (sorted keys, SI-derived units)"
-    )
+    parser.add_argument("--json", action="store_true", help="print JSON with sorted keys instead of tables")

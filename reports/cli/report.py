@@ -8,7 +8,9 @@ from reports.cli.flags import add_scenario_flags, output_path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Scenario flags and the file to write."""
     add_scenario_flags(parser)
-    parser.add_argument("--html", type=output_path, required=True, help="file to write, about 5 MB")
+    parser.add_argument(
+        "--html", metavar="FILE", type=output_path, required=True, help="file to write, about 5 MB"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -24,7 +24,11 @@ FORMATS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The name of the format."""
     parser.add_argument(
-        "format", nargs="?", default="scenario", help=f"{', '.join(FORMATS)} (default: scenario)"
+        "format",
+        nargs="?",
+        metavar="FORMAT",
+        default="scenario",
+        help=f"{', '.join(FORMATS)} (default: scenario)",
     )
 
 

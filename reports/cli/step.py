@@ -8,24 +8,37 @@ from reports.cli.parser import add_json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Deployment flags, the phase and its sizes, the timeline."""
-    parser.add_argument("scenario", nargs="?", help="scenario file or example, for its deployment")
+    parser.add_argument(
+        "scenario", nargs="?", metavar="SCENARIO", help="scenario file or example, for its deployment"
+    )
     add_deployment_flags(parser)
     group = parser.add_argument_group("step")
-    group.add_argument("--phase", default="decode", help="prefill, decode, chunked_prefill (default: decode)")
-    group.add_argument("--batch", type=int, default=16, help="sequences of a replica (default: 16)")
+    group.add_argument(
+        "--phase", metavar="NAME", default="decode", help="prefill, decode, chunked_prefill (default: decode)"
+    )
+    group.add_argument(
+        "--batch", type=int, metavar="N", default=16, help="sequences of a replica (default: 16)"
+    )
     group.add_argument(
         "--length",
         type=int,
+        metavar="N",
         default=4096,
         help="context of a decoding sequence, new tokens of a prompt (default: 4096 tokens)",
     )
     group.add_argument(
-        "--past", type=int, default=0, help="cached tokens of a chunked prefill (default: 0 tokens)"
+        "--past",
+        type=int,
+        metavar="N",
+        default=0,
+        help="cached tokens of a chunked prefill (default: 0 tokens)",
     )
     parser.add_argument(
         "--explain", action="store_true", help="add what bounds each kind of operator, and evidence"
     )
-    parser.add_argument("--perfetto", type=output_path, help="trace file to write (.json or .json.gz)")
+    parser.add_argument(
+        "--perfetto", metavar="FILE", type=output_path, help="trace file to write (.json or .json.gz)"
+    )
     add_json(parser)
 
 

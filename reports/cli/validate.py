@@ -14,13 +14,23 @@ from reports.cli.parser import add_json
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The measured file, where the predictions go, and the gate."""
     parser.add_argument(
-        "--measured", type=Path, required=True, help="CSV of measured runs (serving or figures schema)"
+        "--measured",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="CSV of measured runs (serving or figures schema)",
     )
     parser.add_argument(
-        "--predictions", type=output_path, help="CSV to write: id,metric,measured,predicted,low,high,..."
+        "--predictions",
+        metavar="FILE",
+        type=output_path,
+        help="CSV to write: id,metric,measured,predicted,low,high,...",
     )
     parser.add_argument(
-        "--gate", default="", help="limits on median errors, such as 'tpot_ms<10%%' (default: none)"
+        "--gate",
+        metavar="LIMITS",
+        default="",
+        help="limits on median errors, such as 'tpot_ms<10%%' (default: none)",
     )
     add_json(parser)
 

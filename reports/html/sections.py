@@ -140,7 +140,8 @@ def measured(report: SimulationReport) -> Parts:
 def long_context(report: SimulationReport) -> Parts:
     """TTFT and TPOT at multiples of the mean input, alone and under the load."""
     context = report.long_context
-    return rows.context_note(context), table(rows.CONTEXT_COLUMNS, map(rows.context_row, context.rows))
+    note = " ".join([rows.context_note(context), *(f"{reason}." for reason in rows.context_reasons(context))])
+    return note, table(rows.CONTEXT_COLUMNS, map(rows.context_row, context.rows))
 
 
 def step(report: SimulationReport) -> Parts:

@@ -91,3 +91,15 @@ def test_an_unexpected_failure_is_internal(
     monkeypatch.setattr("reports.cli.doctor.run", broken)
     assert main(["doctor"]) == 1
     assert "ZeroDivisionError: a bug" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = [sys.executable, "-c", "from reports.cli.main import main; raise SystemExit(main(['schema']))"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
