@@ -24,35 +24,56 @@ if TYPE_CHECKING:
     )
     from hardware_specs.records.evidence import Estimate, Grade
     from model_graphs.configs import ModelRecord, list_models, resolve_model
+    from model_graphs.totals import GraphSummary, graph_summary
     from reports.scenarios import load_scenario
     from simulator.forecast import Forecast
+    from simulator.measured.validation import ValidationReport, validate_measured
     from simulator.predict import forecast
-    from simulator.scenario.model import Deployment, Scenario, Workload
+    from simulator.scenario.model import (
+        Burst,
+        ClosedLoop,
+        Deployment,
+        Lengths,
+        Objectives,
+        Poisson,
+        Scenario,
+        TraceReplay,
+        Workload,
+    )
     from simulator.stacks.library import Stack, list_stacks, load_stack
     from simulator.step_forecast import StepForecast, forecast_step
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Burst",
+    "ClosedLoop",
     "Deployment",
     "DoesNotFitError",
     "Estimate",
     "Forecast",
     "GateFailedError",
     "Grade",
+    "GraphSummary",
     "InfeasibleError",
     "InputError",
+    "Lengths",
     "ModelRecord",
     "NoFeasiblePlanError",
+    "Objectives",
+    "Poisson",
     "Scenario",
     "SilicastError",
     "Stack",
     "StepForecast",
     "SystemSpec",
+    "TraceReplay",
+    "ValidationReport",
     "Workload",
     "__version__",
     "forecast",
     "forecast_step",
+    "graph_summary",
     "list_models",
     "list_stacks",
     "list_systems",
@@ -61,6 +82,7 @@ __all__ = [
     "load_system",
     "main",
     "resolve_model",
+    "validate_measured",
 ]
 
 _MODULES = {
@@ -76,10 +98,22 @@ _MODULES = {
     ),
     "hardware_specs.records.evidence": ("Estimate", "Grade"),
     "model_graphs.configs": ("ModelRecord", "list_models", "resolve_model"),
+    "model_graphs.totals": ("GraphSummary", "graph_summary"),
     "reports.scenarios": ("load_scenario",),
     "simulator.forecast": ("Forecast",),
+    "simulator.measured.validation": ("ValidationReport", "validate_measured"),
     "simulator.predict": ("forecast",),
-    "simulator.scenario.model": ("Deployment", "Scenario", "Workload"),
+    "simulator.scenario.model": (
+        "Burst",
+        "ClosedLoop",
+        "Deployment",
+        "Lengths",
+        "Objectives",
+        "Poisson",
+        "Scenario",
+        "TraceReplay",
+        "Workload",
+    ),
     "simulator.stacks.library": ("Stack", "list_stacks", "load_stack"),
     "simulator.step_forecast": ("StepForecast", "forecast_step"),
 }

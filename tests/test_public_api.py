@@ -8,25 +8,34 @@ import silicast
 
 ROOT = Path(silicast.__file__).parent
 API = [
+    "Burst",
+    "ClosedLoop",
     "Deployment",
     "DoesNotFitError",
     "Estimate",
     "Forecast",
     "GateFailedError",
     "Grade",
+    "GraphSummary",
     "InfeasibleError",
     "InputError",
+    "Lengths",
     "ModelRecord",
     "NoFeasiblePlanError",
+    "Objectives",
+    "Poisson",
     "Scenario",
     "SilicastError",
     "Stack",
     "StepForecast",
     "SystemSpec",
+    "TraceReplay",
+    "ValidationReport",
     "Workload",
     "__version__",
     "forecast",
     "forecast_step",
+    "graph_summary",
     "list_models",
     "list_stacks",
     "list_systems",
@@ -35,6 +44,7 @@ API = [
     "load_system",
     "main",
     "resolve_model",
+    "validate_measured",
 ]
 
 
@@ -68,3 +78,18 @@ def test_a_package_that_shadows_ours_is_named(tmp_path: Path) -> None:
     )
     assert run.returncode == 2
     assert f"{tmp_path / 'simulator'}, which shadows it" in run.stderr
+
+
+def test_a_forecast_is_made_with_the_public_names_alone() -> None:
+    scenario = silicast.Scenario(
+        name="four clients",
+        deployment=silicast.Deployment(model="deepseek-r1", system="h200_sxm"),
+        workload=silicast.Workload(
+            arrivals=silicast.ClosedLoop(concurrency=4, requests=8),
+            input_tokens=silicast.Lengths(mean=1024),
+            output_tokens=silicast.Lengths(mean=32),
+        ),
+    )
+    tpot = silicast.forecast(scenario).metrics["tpot_ms"]
+    assert isinstance(tpot, silicast.Estimate)
+    assert tpot.low < tpot.value < tpot.high
