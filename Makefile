@@ -26,7 +26,7 @@ wheel: .venv/.ready
 	.venv/bin/python tests/wheel/check_wheel.py dist/*.whl
 
 accuracy: .venv/.ready
-	.venv/bin/python -m simulator.measured.accuracy
+	.venv/bin/python -m reports.accuracy_page
 
 .venv-demo/.ready: $(SOURCES)
 	$(PYTHON) -m venv .venv-demo

@@ -16,6 +16,6 @@ def cost_metrics(scenario: Scenario, metrics: Mapping[str, Estimate], grade: Gra
     for kind in ("output", "total"):
         rate = metrics.get(f"{kind}_tok_s")
         if rate is not None and rate.low > 0:
-            per_million = [hourly / 3600 / r * 1e6 for r in (rate.value, rate.high, rate.low)]
-            costs[f"usd_per_million_{kind}_tokens"] = Estimate(*per_million, "USD", grade)
+            value, low, high = (hourly / 3600 / r * 1e6 for r in (rate.value, rate.high, rate.low))
+            costs[f"usd_per_million_{kind}_tokens"] = Estimate(value, low, high, "USD", grade)
     return costs

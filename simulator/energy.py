@@ -1,7 +1,7 @@
-"""Energy of steps and of serving runs, GPU only: work from the rank's graphs, watts from the device's power model.
+"""Energy of steps and of serving runs, GPU only: work from the graphs, watts from the power model.
 
-A serving run's work is that of its mean decode step and its mean prefill step, each times its number; idle devices
-draw idle power. Host, network and cooling are not included.
+A serving run's work is that of its mean decode step and its mean prefill step, each times its number; idle
+devices draw idle power. Host, network and cooling are not included.
 """
 
 from hardware_specs.records.evidence import Estimate, Grade, worst
@@ -11,9 +11,7 @@ from simulator.prepared import Prepared
 from simulator.step.pricing import Work, graph_work
 
 
-def step_energy(
-    prepared: Prepared, work: Work, seconds: float, grade: Grade
-) -> tuple[Estimate, Estimate]:
+def step_energy(prepared: Prepared, work: Work, seconds: float, grade: Grade) -> tuple[Estimate, Estimate]:
     """(energy in J, power in W) of all devices of a replica in one step; `work` is one rank's."""
     model = power_model(prepared.system.device)
     joules = model.energy_j(work.flop, work.traffic_bytes, seconds) * prepared.layout.n_ranks

@@ -18,10 +18,17 @@ def assumptions_of(prepared: Prepared, scenario: Scenario) -> tuple[Assumption, 
         Assumption("stack", f"{d.stack} {prepared.stack.release.version}", prepared.stack.reason, "assumed")
         if not d.stack_version
         else Assumption("stack", f"{d.stack} {d.stack_version}", prepared.stack.reason, "given"),
-        Assumption("kv_dtype", prepared.kv_dtype, "the stack's default" if d.kv_dtype == "auto" else "given", "assumed"),
+        Assumption(
+            "kv_dtype",
+            prepared.kv_dtype,
+            "the stack's default" if d.kv_dtype == "auto" else "given",
+            "assumed",
+        ),
         _tiered("step_tokens", d.step_tokens, prepared.step_tokens),
         _tiered("max_running", d.max_running, prepared.max_running),
-        Assumption("expert load", "power_law_1.01", "kernel tables and serving fits prefer it to balanced", "fitted"),
+        Assumption(
+            "expert load", "power_law_1.01", "kernel tables and serving fits prefer it to balanced", "fitted"
+        ),
     ]
     chosen += [Assumption("note", note, "model, layout or precision", "assumed") for note in prepared.notes]
     if scenario.price_usd_per_gpu_hour is not None:
@@ -32,12 +39,16 @@ def assumptions_of(prepared: Prepared, scenario: Scenario) -> tuple[Assumption, 
     chosen.append(_figure("workspace", rules.workspace))
     constants = prepared.stack.constants
     chosen += [_figure(name, getattr(constants, name)) for name in StackConstants.names()]
-    chosen += [Assumption("kernels", evidence, "calibration", "fitted") for evidence in prepared.components.evidence]
+    chosen += [
+        Assumption("kernels", evidence, "calibration", "fitted") for evidence in prepared.components.evidence
+    ]
     return tuple(chosen)
 
 
 def _tiered(name: str, stated: int | None, used: int) -> Assumption:
-    return Assumption(name, str(used), "given" if stated else "the stack's default for this memory", "assumed")
+    return Assumption(
+        name, str(used), "given" if stated else "the stack's default for this memory", "assumed"
+    )
 
 
 def _figure(name: str, figure: Quantity) -> Assumption:
@@ -53,5 +64,3 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
-
-

@@ -1,7 +1,8 @@
 """From a scenario to a forecast: the same arrivals served under three clocks, every metric with its interval.
 
-The middle clock gives the values. The slow and the fast clock are the 90% quantiles of the error that steps of this
-stack share; a metric's interval is the wider of what they move it by and of what unseen runs of the stack earned.
+The middle clock gives the values. The slow and the fast clock are the 90% quantiles of the error that steps
+of this stack share; a metric's interval is the wider of what they move it by and of what unseen runs of the
+stack earned.
 """
 
 from collections.abc import Callable, Mapping
@@ -89,7 +90,7 @@ def _estimates(prepared: Prepared, runs: Mapping[str, ServingRun], grade: Grade)
 def _estimate(
     metric: str, value: float, fast: float, slow: float, prepared: Prepared, grade: Grade
 ) -> Estimate:
-    """The interval that contains what the clocks do to the metric and what unseen runs of the stack earned."""
+    """The interval that holds what the clocks do to the metric and what unseen runs of the stack earned."""
     stack = prepared.stack
     earned = stack.ttft_log_half_width if metric.startswith("ttft") else stack.tpot_log_half_width
     low, high = value * exp(-earned), value * exp(earned)
@@ -101,7 +102,9 @@ def binding_resource(prepared: Prepared, run: ServingRun) -> str:
     counters, requests = run.counters, run.requests
     capacity = prepared.memory.kv_capacity_tokens
     if counters["kv_peak_tokens"] > 0.9 * capacity:
-        return f"KV cache: {counters['kv_peak_tokens']:,.0f} of {capacity:,} tokens of a rank in use at the peak"
+        return (
+            f"KV cache: {counters['kv_peak_tokens']:,.0f} of {capacity:,} tokens of a rank in use at the peak"
+        )
     busy = counters["busy_s"] / (run.makespan_s * prepared.deployment.replicas)
     if busy < _NEAR_SATURATION:
         return f"arrivals: engines are busy {busy:.0%} of the time"

@@ -1,7 +1,7 @@
 """A deployment made ready: names resolved, rank-local graphs, memory fit, and the ingredients of its steps.
 
-Everything here depends on the deployment and on shipped data only, never on the workload, so it is made once and
-kept by content.
+Everything here depends on the deployment and on shipped data only, never on the workload, so it is made once
+and kept by content.
 """
 
 from collections.abc import Mapping
@@ -134,7 +134,7 @@ def _memory(
     graph: OperatorGraph,
     kv_dtype: str,
 ) -> MemoryFit:
-    """The memory fit of one rank; where it fails, the narrowest replica of this system that would hold the model."""
+    """The memory fit of one rank; a failure names the narrowest replica that would hold the model."""
     d = deployment
     tokens = d.step_tokens or int(
         tier_value(stack.rules.step_tokens, system.device.memory.capacity_bytes.value).value
@@ -151,7 +151,7 @@ def _memory(
 def nearest_fit(
     deployment: Deployment, model: ModelRecord, system: SystemSpec, stack: Stack, kv_dtype: str
 ) -> str:
-    """The narrowest tensor-parallel replica of this system and precision that fits, in words; empty if none does."""
+    """The narrowest tensor-parallel replica of this system and precision that fits; empty if none does."""
     for width in (1, 2, 4, 8, 16, 32, 64, 128):
         wider = deployment.model_copy(update={"gpus": width, "tp": width, "dp": 1, "ep": 1, "pp": 1})
         try:
@@ -166,7 +166,7 @@ def nearest_fit(
 
 
 def deployment_layout(deployment: Deployment, model: ModelRecord) -> Layout:
-    """The layout that the widths of a deployment mean, checked against the model and the number of devices."""
+    """The layout that a deployment's widths mean, checked against the model and the number of devices."""
     d = deployment
     return Layout.of(model.config, gpus=d.gpus, tp=d.tp, dp=d.dp, ep=d.ep, pp=d.pp)
 

@@ -38,8 +38,8 @@ class StepForecast:
 def forecast_step(deployment: Deployment, phase: str, batch: int, length: int, past: int = 0) -> StepForecast:
     """One step of `batch` sequences of the whole replica.
 
-    `length` is the context of a decoding sequence, or the new tokens of a prompt (after `past` cached ones in a
-    chunked prefill). Energy and power are those of all devices of a replica, GPU only.
+    `length` is the context of a decoding sequence, or the new tokens of a prompt (after `past` cached ones in
+    a chunked prefill). Energy and power are those of all devices of a replica, GPU only.
 
     Raises:
         InputError: the phase or a count is wrong, or the deployment is.
@@ -90,7 +90,12 @@ def _check(phase: str, batch: int, length: int, past: int, deployment: Deploymen
     problems = []
     if phase not in PHASES:
         problems.append(
-            Problem(f"phase must be one of {', '.join(PHASES)}", phase, path="phase", suggestion=nearest(phase, PHASES))
+            Problem(
+                f"phase must be one of {', '.join(PHASES)}",
+                phase,
+                path="phase",
+                suggestion=nearest(phase, PHASES),
+            )
         )
     for name, value, least in (("batch", batch, 1), ("length", length, 1), ("past", past, 0)):
         if value < least:

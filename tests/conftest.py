@@ -10,7 +10,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The folder of measured data (`SILICAST_DATA`, default `../shared` beside the repository); skips without it."""
+    """The folder of measured data (`SILICAST_DATA`, default `../shared`); skips without it."""
     folder = Path(os.environ.get("SILICAST_DATA", REPOSITORY.parent / "shared"))
     if not (folder / "measured").is_dir():
         pytest.skip(f"no measured data in {folder}; set SILICAST_DATA")

@@ -1,14 +1,14 @@
 """Fits every stack's constants on calibration rows and writes `simulator/stacks/fitted.yaml`.
 
 Order of fits: all rows of an engine around the global priors, then each version around its engine. Leave-one-
-deployment-out refits give the half widths of the 90% intervals. Run `python -m simulator.measured.calibrate_stacks`;
-it needs the measured data (`SILICAST_DATA`) and the extra `[fit]`.
+deployment-out refits give the half widths of the 90% intervals. Run `python -m
+simulator.measured.calibrate_stacks`; it needs the measured data (`SILICAST_DATA`) and the extra `[fit]`.
 """
 
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,11 +19,11 @@ from hardware_specs.records.errors import InputError, Problem
 from simulator.measured.fitted_file import FittedEntry, fitted_yaml
 from simulator.measured.rows import MeasuredRow
 from simulator.measured.serving_rows import DYNAMO, read_serving_file
-from simulator.measured.stack_fit import PRIORS, Fit, Predict, fit_constants, log_errors
+from simulator.measured.stack_fit import LABELLED_PRIORS, PRIORS, Fit, Predict, fit_constants, log_errors
 from simulator.prepared import prepare
 from simulator.scenario.model import Workload
 from simulator.serving.workload import Requests, generate
-from simulator.stacks.library import load_stack
+from simulator.stacks.library import BACKENDS, load_stack, stack_file
 from simulator.step.constants import StackConstants
 
 FloatArray = NDArray[np.float64]
@@ -32,8 +32,10 @@ Say = Callable[[str], None]
 MADE_BY = "python -m simulator.measured.calibrate_stacks"
 COVERAGE = 0.90
 LEAST_ROWS = 6  # a version with fewer rows keeps its engine's constants
+UNFITTED_HALF_WIDTHS = (0.35, 0.90)  # TPOT, TTFT of an engine without a fitted run
 LEAST_HALF_WIDTHS = (0.08, 0.20)  # TPOT, TTFT: repeatability across images, and of TTFT
-ENGINE_TIGHTNESS, VERSION_TIGHTNESS = 1.0, 1.5
+VERSION_TIGHTNESS = 1.5  # priors of a version around its engine, against those of the engine
+LABELLED_ROWS = 14  # rows of a labelled fit: most are lockstep runs of eight ranks, which take longer
 
 
 def predict_row(row: MeasuredRow, constants: StackConstants) -> tuple[float, float]:
@@ -75,18 +77,34 @@ class EngineFit:
 
     def constants(self, version: str) -> StackConstants:
         """The constants of a version, or of the engine where the version has none of its own."""
-        return self.versions[version].constants if version in self.versions else self.engine.constants
+        if version in self.versions:
+            return self.versions[version].constants
+        label = label_of(version)
+        alike = [fit for name, fit in self.versions.items() if label and label_of(name) == label]
+        return alike[0].constants if alike else self.engine.constants
 
 
 def fit_engine(rows: Sequence[MeasuredRow], predict: Predict = predict_row) -> EngineFit:
-    """The engine's constants and those of every version with enough rows."""
+    """The engine's constants and those of every version with enough rows.
+
+    Rows of a labelled way to run a version (`+mtp`) inform that label's constants only, one set a label.
+    """
     start = StackConstants(**{name: prior.centre for name, prior in PRIORS.items()})
-    engine = fit_constants(rows, predict, start, tightness=ENGINE_TIGHTNESS)
+    by_version: dict[str, list[MeasuredRow]] = {}
+    for row in rows:
+        by_version.setdefault(version_of(row), []).append(row)
+    plain = [row for version, own in by_version.items() if not label_of(version) for row in own]
+    engine = fit_constants(plain, predict, start) if plain else Fit(start, 0, np.zeros(0), np.zeros(0))
     versions: dict[str, Fit] = {}
-    for version in sorted({version_of(row) for row in rows}):
-        own = [row for row in rows if version_of(row) == version]
-        if len(own) >= LEAST_ROWS:
+    for version, own in sorted(by_version.items()):
+        if not label_of(version) and len(own) >= LEAST_ROWS:
             versions[version] = fit_constants(own, predict, engine.constants, tightness=VERSION_TIGHTNESS)
+    for label in sorted({label_of(version) for version in by_version} - {""}):
+        names = [version for version in by_version if label_of(version) == label]
+        own = [row for name in names for row in by_version[name]]
+        centre = replace(engine.constants, kernel_scale=LABELLED_PRIORS["kernel_scale"].centre)
+        fit = fit_constants(own, predict, centre, priors=LABELLED_PRIORS, max_rows=LABELLED_ROWS)
+        versions |= dict.fromkeys(names, fit)
     return EngineFit(engine, versions)
 
 
@@ -130,33 +148,69 @@ def data_folder() -> Path:
     return Path(os.environ.get("SILICAST_DATA", Path(__file__).resolve().parents[3] / "shared"))
 
 
-def engine_entries(backend: str, rows: Sequence[MeasuredRow], say: Say) -> tuple[list[FittedEntry], FloatArray]:
-    """Entries of one engine, and the log TPOT errors of versions under the engine's own constants."""
+def engine_entries(
+    backend: str, rows: Sequence[MeasuredRow], say: Say
+) -> tuple[list[FittedEntry], FloatArray]:
+    """Entries of one engine, and the log TPOT errors of its plain rows under its common constants."""
     fit = fit_engine(rows)
-    answers = leave_one_deployment_out(rows, say)
-    tpot = np.array([np.log(p / r.figures["tpot_ms"]) for r, _, p in answers if "tpot_ms" in r.figures])
-    ttft = np.array([np.log(p / r.figures["ttft_ms"]) for r, p, _ in answers if "ttft_ms" in r.figures])
-    widths = [half_width(e, least) for e, least in zip((tpot, ttft), LEAST_HALF_WIDTHS, strict=True)]
-    width_source = f"conformal over {len(answers)} rows, each deployment left out of its own fit"
-    oldest = load_stack(backend, on="2000-01-01").release.version
+    widths = _half_widths(leave_one_deployment_out(rows, say))
     fits = dict(fit.versions)
-    fits.setdefault(oldest, fit.engine)
-    entries = [
-        FittedEntry(
-            backend=backend,
-            version=version,
-            constants=version_fit.constants,
-            n_rows=version_fit.n_rows,
-            source=f"MAP fit to {version_fit.n_rows} runs of serving_calib (aiconfigurator-core 0.12.0, Apache-2.0)",
-            kind="fitted",
-            tpot_log_half_width=widths[0],
-            ttft_log_half_width=widths[1],
-            width_source=width_source,
-        )
-        for version, version_fit in fits.items()
-    ]
-    spread, _ = log_errors(rows, predict_row, fit.engine.constants)
-    return entries, spread
+    fits.setdefault(oldest_version(backend), fit.engine)
+    entries = [_entry(backend, version, fits[version], widths[label_of(version)]) for version in sorted(fits)]
+    plain = [row for row in rows if not label_of(version_of(row))]
+    return entries, log_errors(plain, predict_row, fit.engine.constants)[0]
+
+
+def label_of(version: str) -> str:
+    """The local label of a version, such as `mtp`; empty where it has none."""
+    return version.partition("+")[2]
+
+
+def _half_widths(answers: Sequence[tuple[MeasuredRow, float, float]]) -> dict[str, tuple[float, float, int]]:
+    """(TPOT, TTFT, rows) by label: conformal half widths of rows that their fit did not see."""
+    widths: dict[str, tuple[float, float, int]] = {}
+    for label in {label_of(version_of(row)) for row, _, _ in answers}:
+        own = [a for a in answers if label_of(version_of(a[0])) == label]
+        tpot = np.array([np.log(p / r.figures["tpot_ms"]) for r, _, p in own if "tpot_ms" in r.figures])
+        ttft = np.array([np.log(p / r.figures["ttft_ms"]) for r, p, _ in own if "ttft_ms" in r.figures])
+        least_tpot, least_ttft = LEAST_HALF_WIDTHS
+        widths[label] = half_width(tpot, least_tpot), half_width(ttft, least_ttft), len(own)
+    return widths
+
+
+def _entry(backend: str, version: str, fit: Fit, widths: tuple[float, float, int]) -> FittedEntry:
+    runs = f"{fit.n_rows} runs of serving_calib (aiconfigurator-core 0.12.0, Apache-2.0)"
+    return FittedEntry(
+        backend=backend,
+        version=version,
+        constants=fit.constants,
+        n_rows=fit.n_rows,
+        source=f"MAP fit to {runs}",
+        kind="fitted",
+        tpot_log_half_width=widths[0],
+        ttft_log_half_width=widths[1],
+        width_source=f"conformal over {widths[2]} rows, each deployment left out of its own fit",
+    )
+
+
+def prior_entry(backend: str) -> FittedEntry:
+    """The entry of an engine without a row to fit: the centre of the priors, and wide."""
+    return FittedEntry(
+        backend=backend,
+        version=oldest_version(backend),
+        constants=StackConstants(**{name: prior.centre for name, prior in PRIORS.items()}),
+        n_rows=0,
+        source="centre of the fit's priors: no run of this engine was fitted",
+        kind="assumed",
+        tpot_log_half_width=UNFITTED_HALF_WIDTHS[0],
+        ttft_log_half_width=UNFITTED_HALF_WIDTHS[1],
+        width_source="about twice what fitted engines leave on unseen deployments",
+    )
+
+
+def oldest_version(backend: str) -> str:
+    """The oldest version that is modelled of an engine."""
+    return stack_file(backend).versions[0].version
 
 
 def main(say: Say = lambda text: print(text, file=sys.stderr)) -> int:
@@ -164,15 +218,18 @@ def main(say: Say = lambda text: print(text, file=sys.stderr)) -> int:
     rows = calibration_rows(data_folder())
     entries: list[FittedEntry] = []
     spreads: list[FloatArray] = []
-    for backend in sorted({row.scenario.deployment.stack for row in rows}):
+    for backend in BACKENDS:
         own = [row for row in rows if row.scenario.deployment.stack == backend]
         say(f"{backend}: {len(own)} rows")
+        if not own:
+            entries.append(prior_entry(backend))
+            continue
         fitted, spread = engine_entries(backend, own, say)
         entries += fitted
         spreads.append(spread)
-    spread = half_width(np.concatenate(spreads), LEAST_HALF_WIDTHS[0])
+    version_spread = half_width(np.concatenate(spreads), LEAST_HALF_WIDTHS[0])
     source = "90% of |log TPOT error| of versions under their engine's common constants"
-    text = fitted_yaml(entries, round(spread, 3), source, MADE_BY)
+    text = fitted_yaml(entries, round(version_spread, 3), source, MADE_BY)
     target = Path(__file__).resolve().parents[1] / "stacks" / "fitted.yaml"
     partial = target.with_suffix(".part")
     partial.write_text(text, encoding="utf-8")

@@ -1,7 +1,7 @@
-"""Rows of `figures_*.csv` as serving scenarios, from their typed columns (typed_columns.md). First form: LLM loads.
+"""Rows of `figures_*.csv` as serving scenarios, from their typed columns. First form: LLM loads.
 
-One row is one figure. What cannot be answered says why: another kind of scenario, a load that the row does not
-describe, or a field that it lacks.
+One row is one figure. What cannot be answered says why: another kind of scenario, a load that the row does
+not describe, or a field that it lacks.
 """
 
 from collections.abc import Callable
@@ -11,10 +11,29 @@ from hardware_specs.records.errors import InputError, Problem
 from model_graphs.configs import resolve_model
 from simulator.measured.rows import Fields, MeasuredRow, Record, UnansweredRow, read_rows
 from simulator.measured.serving_rows import deployment_key
-from simulator.scenario.model import Arrivals, Burst, ClosedLoop, Deployment, Lengths, Poisson, Scenario, Workload
+from simulator.scenario.model import (
+    Arrivals,
+    Burst,
+    ClosedLoop,
+    Deployment,
+    Lengths,
+    Poisson,
+    Scenario,
+    Workload,
+)
 from simulator.stacks.library import BACKENDS
 
-REQUIRED = {"id", "metric", "value", "suite", "scenario_kind", "load_kind", "model_key", "system_key", "answerable"}
+REQUIRED = {
+    "id",
+    "metric",
+    "value",
+    "suite",
+    "scenario_kind",
+    "load_kind",
+    "model_key",
+    "system_key",
+    "answerable",
+}
 _PRECISIONS = {"fp8": "fp8", "fp4": "fp4", "bf16": "bf16"}
 
 
@@ -55,7 +74,7 @@ def figure_row(record: Record) -> MeasuredRow:
         ep=ep,
         precision=precision,
         kv_dtype=record.get("precision_kv", "") or "auto",
-        stack=backend,  # type: ignore[arg-type] # one of BACKENDS by `choice`
+        stack=backend,
         stack_version=record.get("stack_version", ""),
     )
     workload = Workload(
@@ -75,7 +94,9 @@ def figure_row(record: Record) -> MeasuredRow:
 
 def _closed_loop(fields: Fields) -> Arrivals:
     requests = fields.optional("num_requests")
-    return ClosedLoop(concurrency=int(fields.positive("concurrency")), requests=int(requests) if requests else None)
+    return ClosedLoop(
+        concurrency=int(fields.positive("concurrency")), requests=int(requests) if requests else None
+    )
 
 
 def _burst(fields: Fields) -> Arrivals:

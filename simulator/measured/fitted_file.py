@@ -1,4 +1,4 @@
-"""Writes `simulator/stacks/fitted.yaml`: constants with units, sources and the rows behind them. Deterministic."""
+"""Writes `simulator/stacks/fitted.yaml`: constants with units, sources and rows behind them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +32,9 @@ class FittedEntry:
     width_source: str
 
 
-def fitted_yaml(entries: Sequence[FittedEntry], version_spread: float, spread_source: str, made_by: str) -> str:
+def fitted_yaml(
+    entries: Sequence[FittedEntry], version_spread: float, spread_source: str, made_by: str
+) -> str:
     """The text of the file."""
     lines = [
         "schema_version: 1",
@@ -50,7 +52,9 @@ def fitted_yaml(entries: Sequence[FittedEntry], version_spread: float, spread_so
             value = round(getattr(entry.constants, name) * factor, digits)
             lines.append(f"    {name}: {_figure(value, unit, entry.source, entry.kind)}")
         for name in ("tpot_log_half_width", "ttft_log_half_width"):
-            lines.append(f"    {name}: {_figure(round(getattr(entry, name), 3), '1', entry.width_source, 'fitted')}")
+            lines.append(
+                f"    {name}: {_figure(round(getattr(entry, name), 3), '1', entry.width_source, 'fitted')}"
+            )
     return "\n".join(lines) + "\n"
 
 

@@ -1,12 +1,13 @@
 """Server options of published benchmark runs, by the rules of the launch scripts that made them.
 
-The serving rows name image, widths and client, not the server's options; the public scripts behind the runs do. What
-is taken from them is facts: token budgets, polling and memory options as functions of the client and the widths.
+The serving rows name image, widths and client, not the server's options; the public scripts behind the runs
+do. What is taken from them is facts: token budgets, polling and memory options as functions of the client and
+the widths.
 
-References:
-    SemiAnalysisAI/InferenceX (InferenceMAX), benchmarks/dsr1_{fp4,fp8}_b200*.sh, dsr1_fp8_h200*.sh,
-    dsr1_*_trt*.sh: scheduler-recv-interval, chunked-prefill-size, mem-fraction-static, max-running-requests of
-    SGLang; max_num_tokens = (concurrency + isl + 127) rounded down to 64, attention_dp_config of TensorRT-LLM.
+    References: SemiAnalysisAI/InferenceX (InferenceMAX), benchmarks/dsr1_{fp4,fp8}_b200*.sh,
+    dsr1_fp8_h200*.sh, dsr1_*_trt*.sh: scheduler-recv-interval, chunked-prefill-size, mem-fraction-static,
+    max-running-requests of SGLang; max_num_tokens = (concurrency + isl + 127) rounded down to 64,
+    attention_dp_config of TensorRT-LLM.
 """
 
 from typing import Any

@@ -15,8 +15,9 @@ Record = Mapping[str, str]
 class MeasuredRow:
     """One measured run. `figures` maps a metric's name to its value; `suite` names the table it is scored in.
 
-    `deployment_key` groups rows of one model, engine, system and topology, for leave-one-deployment-out folds;
-    `flags` say what about the run is suspected (by stated rules), so that it can be scored with and without.
+    `deployment_key` groups rows of one model, engine, system and topology, for leave-one-deployment-out
+    folds; `flags` say what about the run is suspected (by stated rules), so that it can be scored with and
+    without.
     """
 
     id: str
@@ -38,7 +39,10 @@ class UnansweredRow:
 
 
 def read_rows(
-    path: Path, required: set[str], read: Callable[[Record], MeasuredRow], metrics: Callable[[Record], tuple[str, ...]]
+    path: Path,
+    required: set[str],
+    read: Callable[[Record], MeasuredRow],
+    metrics: Callable[[Record], tuple[str, ...]],
 ) -> tuple[list[MeasuredRow], list[UnansweredRow]]:
     """Rows that read, and for each that does not the reason with file and line.
 
@@ -52,7 +56,9 @@ def read_rows(
             rows.append(read(record))
         except InputError as error:
             where = [str(replace(problem, file=path.name, line=line)) for problem in error.problems]
-            unanswered.append(UnansweredRow(record.get("id") or f"line {line}", metrics(record), "; ".join(where)))
+            unanswered.append(
+                UnansweredRow(record.get("id") or f"line {line}", metrics(record), "; ".join(where))
+            )
     return rows, unanswered
 
 
@@ -62,7 +68,12 @@ def _records(path: Path, required: set[str]) -> Iterator[tuple[int, Record]]:
         missing = required - set(reader.fieldnames or ())
         if missing:
             raise InputError(
-                Problem(f"measured file needs columns {', '.join(sorted(missing))}", file=str(path), line=1, column=1)
+                Problem(
+                    f"measured file needs columns {', '.join(sorted(missing))}",
+                    file=str(path),
+                    line=1,
+                    column=1,
+                )
             )
         for record in reader:
             yield reader.line_num, {key: value or "" for key, value in record.items() if key is not None}
@@ -83,7 +94,9 @@ class Fields:
         """The field mapped through `choices`."""
         text = self.text(name)
         if text not in choices:
-            self.problems.append(Problem(f"must be one of {', '.join(sorted(choices))}", repr(text), path=name))
+            self.problems.append(
+                Problem(f"must be one of {', '.join(sorted(choices))}", repr(text), path=name)
+            )
         return choices.get(text, "")
 
     def positive(self, name: str, default: float | None = None) -> float:

@@ -26,7 +26,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class ScoreLine:
-    """Scores of one group of rows and one metric, percentages. A row without an answer counts against coverage."""
+    """Scores of one group of rows and one metric, percentages. Unanswered rows count as asked."""
 
     name: str
     metric: str

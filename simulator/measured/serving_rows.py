@@ -1,7 +1,7 @@
 """Rows of `serving_*.csv` as scenarios: one pure function a row, every inference by a stated rule.
 
-What a row does not state is filled from the rules below and named in its assumptions; no rule looks at a row's
-identifier.
+What a row does not state is filled from the rules below and named in its assumptions; no rule looks at a
+row's identifier.
 """
 
 from pathlib import Path
@@ -17,7 +17,10 @@ from simulator.stacks.library import BACKENDS
 REQUIRED = {"id", "model_path", "system", "backend", "mode", "isl", "osl", "concurrency", "num_gpus"}
 
 #: (inputs, outputs) of the grids whose runs fit a client with fixed lengths (no image recorded)
-_FIXED_GRIDS = (({1024, 2048, 4096}, {128, 256, 512}), ({1000, 2000, 4000, 8000}, {100, 200, 500, 1000, 2000}))
+_FIXED_GRIDS = (
+    ({1024, 2048, 4096}, {128, 256, 512}),
+    ({1000, 2000, 4000, 8000}, {100, 200, 500, 1000, 2000}),
+)
 _PRECISIONS = {"fp8": "fp8", "fp4": "fp4", "nvfp4": "fp4", "bf16": "bf16", "bfloat16": "bf16"}
 _METRICS = ("ttft_ms", "tpot_ms")
 
@@ -60,7 +63,9 @@ def serving_row(record: Record) -> MeasuredRow:
     tp = max(1, n_gpus // dp)
     day = record.get("measured", "")
     scripted = bool(day) and DYNAMO not in flags and model.startswith("deepseek-")
-    options = launch_options(backend, record["system"], precision, tp, isl, concurrency, day) if scripted else {}
+    options = (
+        launch_options(backend, record["system"], precision, tp, isl, concurrency, day) if scripted else {}
+    )
     deployment = Deployment(
         model=model,
         system=record["system"],
@@ -69,7 +74,7 @@ def serving_row(record: Record) -> MeasuredRow:
         dp=dp,
         ep=ep,
         precision=precision,
-        stack=backend,  # type: ignore[arg-type] # one of BACKENDS by `choice`
+        stack=backend,
         stack_version=record.get("backend_version", "") + mtp,
         date=day,
         **options,
@@ -97,9 +102,9 @@ def serving_row(record: Record) -> MeasuredRow:
 def run_flags(model: str, backend: str, precision: str, record: Record) -> tuple[str, ...]:
     """What is suspected about a run, from its model, engine, precision, image and date.
 
-    Speculation is never recorded; TensorRT-LLM runs of DeepSeek-R1 under two images, one of them from a certain day
-    on, are a third faster than the same engine before and after. Dynamo images put another front end and router
-    before the engine. SGLang before 0.5.6 stalls for seconds at the start of an fp4 run.
+    Speculation is never recorded; TensorRT-LLM runs of DeepSeek-R1 under two images, one of them from a
+    certain day on, are a third faster than the same engine before and after. Dynamo images put another front
+    end and router before the engine. SGLang before 0.5.6 stalls for seconds at the start of an fp4 run.
     """
     flags: list[str] = []
     version, day = record.get("backend_version", ""), record.get("measured", "")

@@ -1,7 +1,8 @@
 """Fits a stack's constants to measured serving runs: maximum a posteriori in few, bounded, physical numbers.
 
-Residuals are logarithms of predicted over measured TPOT and TTFT (TTFT at half weight), robust (soft L1 at 10%);
-priors are Gaussian around the engine's own fit, which in turn has the priors of `PRIORS`. Needs the extra `[fit]`.
+Residuals are logarithms of predicted over measured TPOT and TTFT (TTFT at half weight), robust (soft L1 at
+10%); priors are Gaussian around the engine's own fit, which in turn has the priors of `PRIORS`. Needs the
+extra `[fit]`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -43,6 +44,14 @@ PRIORS: Mapping[str, Prior] = {
     "stream_interval_steps": Prior(5.0, 2.5, 0.0, 40.0),
 }
 
+#: a labelled way to run a version (`+mtp`) differs in how long a token takes and how it travels
+LABELLED_PRIORS: Mapping[str, Prior] = {
+    name: replace(
+        prior, free=name in {"kernel_scale", "host_per_sequence_s", "first_token_s", "stream_interval_steps"}
+    )
+    for name, prior in ({**PRIORS, "kernel_scale": Prior(0.75, 0.20, 0.4, 1.7, log=True)}).items()
+}
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -64,7 +73,7 @@ def fit_constants(
     max_rows: int = 90,
     priors: Mapping[str, Prior] = PRIORS,
 ) -> Fit:
-    """The MAP constants for these rows around `centre`; `tightness` divides every prior's standard deviation."""
+    """The MAP constants for these rows around `centre`; `tightness` divides every prior's deviation."""
     from scipy.optimize import least_squares
 
     sample = _sample(rows, max_rows)
@@ -78,7 +87,9 @@ def fit_constants(
         errors = [e for row in sample for e in _row_residuals(row, predict(row, constants))]
         return np.concatenate([_soft_l1(np.array(errors)), (x - start) / sigma * SOFT_L1])
 
-    low, high = (np.array([_code(priors[n], getattr(priors[n], end)) for n in names]) for end in ("low", "high"))
+    low, high = (
+        np.array([_code(priors[n], getattr(priors[n], end)) for n in names]) for end in ("low", "high")
+    )
     solution = least_squares(
         residuals,
         np.clip(start, low + 1e-4, high - 1e-4),
@@ -138,7 +149,8 @@ def _coder(
 
     def decode(x: FloatArray, base: StackConstants) -> StackConstants:
         values = {
-            n: float(np.exp(v)) if priors[n].log else float(v * priors[n].sigma) for n, v in zip(names, x, strict=True)
+            n: float(np.exp(v)) if priors[n].log else float(v * priors[n].sigma)
+            for n, v in zip(names, x, strict=True)
         }
         return replace(base, **values)
 

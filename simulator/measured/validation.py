@@ -1,4 +1,4 @@
-"""Predictions held against measured rows: every metric a row asks for, answered or with the reason why not."""
+"""Predictions held against measured rows: every metric asked, answered or with the reason why not."""
 
 import csv
 from collections.abc import Callable, Iterable, Sequence
@@ -54,9 +54,10 @@ def read_measured(path: Path) -> tuple[list[MeasuredRow], list[UnansweredRow]]:
     if header >= SERVING_COLUMNS:
         return read_serving_file(path)
     closest = min((SERVING_COLUMNS, FIGURE_COLUMNS), key=lambda columns: len(columns - header))
+    missing = ", ".join(sorted(closest - header))
     raise InputError(
         Problem(
-            f"columns must be those of a serving or a figures file; missing {', '.join(sorted(closest - header))}",
+            f"columns must be those of a serving or a figures file; missing {missing}",
             file=str(path),
             line=1,
             column=1,
@@ -111,7 +112,7 @@ def _refused(row: UnansweredRow) -> Iterable[Prediction]:
 
 
 def score_table(predictions: Sequence[Prediction]) -> tuple[ScoreLine, ...]:
-    """One line a suite and metric, then one a deployment group and metric, over the rows that name a scenario."""
+    """One line a suite and metric, then one a deployment and metric, over rows that name a scenario."""
     lines: list[ScoreLine] = []
     for key in ("suite", "group"):
         names = dict.fromkeys((getattr(p, key), p.metric) for p in predictions if getattr(p, key))
@@ -128,5 +129,7 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
         writer = csv.writer(handle)
         writer.writerow(PREDICTION_COLUMNS)
         for p in predictions:
-            writer.writerow(["" if value is None else value for value in (getattr(p, c) for c in PREDICTION_COLUMNS)])
+            writer.writerow(
+                ["" if value is None else value for value in (getattr(p, c) for c in PREDICTION_COLUMNS)]
+            )
     partial.replace(path)

@@ -1,7 +1,8 @@
 """Does it fit: weights, activations, workspace and KV cache of one device, each shown.
 
-A device's capacity is what its driver reports; the stack says which fraction of it the engine may use and how much
-it keeps as workspace. A replica fits when every rank holds its weights and the cache of at least one request.
+A device's capacity is what its driver reports; the stack says which fraction of it the engine may use and how
+much it keeps as workspace. A replica fits when every rank holds its weights and the cache of at least one
+request.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """The scenario: one deployment under one workload, as a user writes it in YAML or in flags.
 
-Lengths are tokens, rates are requests per second of the whole service, concurrency is requests in flight at the
-client over the whole service. Nothing here prices or simulates; `simulator.forecast` does.
+Lengths are tokens, rates are requests per second of the whole service, concurrency is requests in flight at
+the client over the whole service. Nothing here prices or simulates; `simulator.forecast` does.
 """
 
 from datetime import date
@@ -33,8 +33,12 @@ class Deployment(Record):
     stack: Literal["vllm", "sglang", "trtllm"] = "sglang"
     stack_version: str = Field("", description="such as 0.5.9; empty: the newest before `date`")
     date: str = Field("", description="date of the run, YYYY-MM-DD; empty: today's newest stack")
-    max_running: int | None = Field(None, ge=1, description="cap on running sequences; empty: the stack's default")
-    step_tokens: int | None = Field(None, ge=1, description="token budget of a step; empty: the stack's default")
+    max_running: int | None = Field(
+        None, ge=1, description="cap on running sequences; empty: the stack's default"
+    )
+    step_tokens: int | None = Field(
+        None, ge=1, description="token budget of a step; empty: the stack's default"
+    )
     poll_interval_steps: int = Field(
         1, ge=1, description="steps between two looks at the request queue (SGLang: scheduler-recv-interval)"
     )
@@ -52,11 +56,13 @@ class Deployment(Record):
 
 
 class Lengths(Record):
-    """Tokens of a request: fixed, uniform in low_fraction*mean..mean (the clients' range ratio), or lognormal."""
+    """Tokens of a request: fixed, uniform in low_fraction*mean..mean, or lognormal."""
 
     law: Literal["fixed", "uniform", "lognormal"] = "fixed"
     mean: int = Field(ge=1, description="nominal tokens; the upper end of `uniform`, the mean of `lognormal`")
-    low_fraction: float = Field(0.8, gt=0, le=1, description="lower end of `uniform` as a fraction of nominal")
+    low_fraction: float = Field(
+        0.8, gt=0, le=1, description="lower end of `uniform` as a fraction of nominal"
+    )
     sigma: float = Field(0.8, gt=0, description="log standard deviation of `lognormal`")
 
 

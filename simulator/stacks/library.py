@@ -86,8 +86,8 @@ def list_stacks() -> list[StackFile]:
 def load_stack(backend: str, version: str = "", on: str = "") -> Stack:
     """The stack of a version; without one, the newest released on or before the date `on` (YYYY-MM-DD).
 
-    A version that is not listed follows the rules of its nearest older neighbour, or of the oldest there is; a
-    version that was never fitted takes the constants of its nearest older fitted neighbour in the same way.
+    A version that is not listed follows the rules of its nearest older neighbour, or of the oldest there is;
+    a version that was never fitted takes the constants of its nearest older fitted neighbour in the same way.
 
     Raises:
         InputError: the engine is not modelled, or the version or the date cannot be read.
@@ -127,11 +127,13 @@ def _release(file: StackFile, version: str, on: str) -> tuple[StackRelease, str]
 def _neighbour(known: dict[str, T], version: str) -> T:
     """The entry of this version, else of the nearest older one, else of the oldest.
 
-    A local label (`+mtp`) names a different way to run a version: only entries with the same label are neighbours,
-    or those without one where no entry has it.
+    A local label (`+mtp`) names a different way to run a version: only entries with the same label are
+    neighbours, or those without one where no entry has it.
     """
     wanted = _version(version)
-    alike = [v for v in known if _version(v).local == wanted.local] or [v for v in known if not _version(v).local]
+    alike = [v for v in known if _version(v).local == wanted.local] or [
+        v for v in known if not _version(v).local
+    ]
     ordered = sorted(alike, key=_version)
     older = [v for v in ordered if _version(v) <= wanted]
     return known[older[-1] if older else ordered[0]]
@@ -142,7 +144,11 @@ def _version(text: str) -> Version:
         return Version(text)
     except InvalidVersion:
         raise InputError(
-            Problem(path="stack_version", requirement="must be a version such as 0.5.9 or 1.2.0rc6", given=repr(text))
+            Problem(
+                path="stack_version",
+                requirement="must be a version such as 0.5.9 or 1.2.0rc6",
+                given=repr(text),
+            )
         ) from None
 
 
@@ -150,4 +156,6 @@ def _date(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise InputError(Problem(path="date", requirement="date must be YYYY-MM-DD", given=repr(text))) from None
+        raise InputError(
+            Problem(path="date", requirement="date must be YYYY-MM-DD", given=repr(text))
+        ) from None

@@ -1,4 +1,4 @@
-"""What a serving engine's version does: rules read in its source, defaults, and at most eight fitted constants.
+"""What a serving engine's version does: rules read in its source, and at most eight fitted constants.
 
 Rules are written by hand in `<backend>.yaml`, each with its source. Constants are written by
 `simulator.measured.stack_fit` into `fitted.yaml`, each with the number of runs behind it.
@@ -35,7 +35,7 @@ class StackRules(_Record):
     step_tokens: tuple[Tier, ...] = Field(min_length=1, description="token budget of a step")
     max_running: tuple[Tier, ...] = Field(min_length=1, description="cap on running sequences")
     memory_rule: Literal["of_total", "of_free"] = Field(
-        description="of_total: weights, workspace and cache share a fraction of the capacity that the driver reports; "
+        description="of_total: weights, workspace and cache share a fraction of the reported capacity; "
         "of_free: the cache takes a fraction of what weights and workspace leave"
     )
     memory_fraction: FractionQ
@@ -43,7 +43,7 @@ class StackRules(_Record):
     kv_reserve_output_fraction: FractionQ = Field(description="share of the output that admission reserves")
     frontend_s_per_token: SecondsQ = Field(description="serial tokenisation before admission")
     attention_dp_wait_steps: NumberQ = Field(
-        description="steps that a prompt waits, with data-parallel attention, for the other ranks to have one too"
+        description="steps that a prompt waits under attention DP for the other ranks to have one too"
     )
     kv_dtype: dict[str, str] = Field(
         description="cache dtype by `precision/architecture` or weight precision; `default` otherwise"

@@ -58,5 +58,3 @@ def _on_counts(tokens: FloatArray, seconds: FloatArray, counts: FloatArray) -> F
     table[beyond] = seconds[-1] * counts[beyond] / tokens[-1]
     table[0] = 0.0
     return table
-
-

@@ -2,11 +2,11 @@
 
 A graph's operators fall into four groups, found from the graphs themselves and not by name:
 
-- token operators: in the decode and the prefill graph alike, and independent of past tokens. They see every token
-  of a rank, so one table over token counts serves every mixture of decodes and prefill chunks;
-- routed experts and the collectives that feed them, which see the tokens of all attention ranks;
-- the head block, which sees one row a sampled sequence;
-- phase operators: attention of decode and of prefill, each on a grid of (sequences, length).
+- token operators: in the decode and the prefill graph alike, and independent of past tokens. They see every
+token of a rank, so one table over token counts serves every mixture of decodes and prefill chunks; - routed
+experts and the collectives that feed them, which see the tokens of all attention ranks; - the head block,
+which sees one row a sampled sequence; - phase operators: attention of decode and of prefill, each on a grid
+of (sequences, length).
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,12 +22,13 @@ from simulator.costs.library import KernelLibrary
 from simulator.costs.operators import price_operator
 
 FloatArray = NDArray[np.float64]
+Bindings = Mapping[str, FloatArray | float]
 
 #: kinds that stream bytes and do little else; a stack's `small_kernel_s` is paid once for each of them
 BANDWIDTH_KINDS = frozenset(
     {"embedding", "rmsnorm", "add_rmsnorm", "rope", "kv_append", "silu_mul", "add", "concat", "quantize"}
 )
-#: the routed half of a layer, and the collectives that gather or scatter the tokens of all attention ranks around it
+#: the routed half of a layer, and the collectives that gather or scatter the tokens of all ranks around it
 _ROUTED_KINDS = frozenset(
     {"moe_route", "moe_experts", "all_gather", "reduce_scatter", "ep_dispatch", "ep_combine"}
 )
@@ -48,18 +49,39 @@ TOKEN_GRID = np.unique(
 ).astype(np.float64)
 _SEQUENCES = np.array([1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024], float)
 _CONTEXT = np.array(
-    [1, 64, 128, 256, 512, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 32768, 65536, 131072], float
+    [1, 64, 128, 256, 512, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 32768, 65536, 131072],
+    float,
 )
 _CHUNKS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 32, 64], float)
 _LENGTH = np.array(
-    [1, 16, 64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 32768, 65536, 131072],
+    [
+        1,
+        16,
+        64,
+        128,
+        256,
+        512,
+        768,
+        1024,
+        1536,
+        2048,
+        3072,
+        4096,
+        6144,
+        8192,
+        12288,
+        16384,
+        32768,
+        65536,
+        131072,
+    ],
     float,
 )
 
 
 @dataclass
 class Tally:
-    """Latency by kernel family, accumulated over operators; `small_kernels` counts bandwidth-bound launches."""
+    """Latency by kernel family over operators; `small_kernels` counts bandwidth-bound launches."""
 
     kernel_s: FloatArray
     bandwidth_s: FloatArray
@@ -74,7 +96,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class StepComponents:
-    """Ingredients of a step on one layout, device and backend; combined with constants by `simulator.step.build`."""
+    """Ingredients of a step on one layout, device and backend; `simulator.step.build` combines them."""
 
     tokens: FloatArray
     local: Tally
@@ -96,13 +118,17 @@ class StepComponents:
 class ComponentBuilder:
     """Prices the operators of a rank's graphs and sorts them into groups."""
 
-    def __init__(self, library: KernelLibrary, decode: OperatorGraph, prefill: OperatorGraph, dp: int) -> None:
+    def __init__(
+        self, library: KernelLibrary, decode: OperatorGraph, prefill: OperatorGraph, dp: int
+    ) -> None:
         self.library = library
         self.decode_graph = decode
         self.prefill_graph = prefill
         self.dp = dp
         self.launch_s = float(library.bandwidth_bound(_NO_TRAFFIC_BYTES, "add").latency_s)
-        self.estimates: list[tuple[str, float, float]] = []  # family, seconds, log half width at a mid-size step
+        self.estimates: list[
+            tuple[str, float, float]
+        ] = []  # family, seconds, log half width at a mid-size step
         self.grades: list[Grade] = []
         self.evidence: set[str] = set()
 
@@ -111,14 +137,18 @@ class ComponentBuilder:
         shared = {(op.name, op.kind) for _, op in _body(self.decode_graph)} & {
             (op.name, op.kind) for _, op in _body(self.prefill_graph)
         }
-        token_ops = [(n, op) for n, op in _body(self.decode_graph) if (op.name, op.kind) in shared and not _past(op)]
+        token_ops = [
+            (n, op) for n, op in _body(self.decode_graph) if (op.name, op.kind) in shared and not _past(op)
+        ]
         decode_ops = [(n, op) for n, op in _body(self.decode_graph) if (n, op) not in token_ops]
         prefill_ops = [
             (n, op) for n, op in _body(self.prefill_graph) if (op.name, op.kind) not in shared or _past(op)
         ]
         tokens = TOKEN_GRID
-        local = self._tally([o for o in token_ops if not _routed(o[1])], {"B": tokens, "S": 1.0, "T": 0.0}, 64)
-        routed = {"B": tokens / self.dp, "S": 1.0, "T": 0.0}
+        local = self._tally(
+            [o for o in token_ops if not _routed(o[1])], {"B": tokens, "S": 1.0, "T": 0.0}, 64
+        )
+        routed: Bindings = {"B": tokens / self.dp, "S": 1.0, "T": 0.0}
         expert = self._tally([o for o in token_ops if _routed(o[1])], routed, 64)
         head = self._tally(list(_head(self.decode_graph)), {"B": tokens, "S": 1.0, "T": 0.0}, 64)
         b, c = (x.ravel() for x in np.meshgrid(_SEQUENCES, _CONTEXT, indexing="ij"))
@@ -144,7 +174,10 @@ class ComponentBuilder:
         )
 
     def _tally(
-        self, operators: Iterable[tuple[int, Operator]], bindings: Mapping[str, FloatArray | float], sample: int | None
+        self,
+        operators: Iterable[tuple[int, Operator]],
+        bindings: Bindings,
+        sample: int | None,
     ) -> Tally:
         shape = np.broadcast_shapes(*(np.shape(v) for v in bindings.values()))
         tally = Tally.zeros(shape)

@@ -47,8 +47,8 @@ def price_step(
 ) -> PricedStep:
     """The program of one step of `graph` at a point: B sequences, S new and T past tokens each.
 
-    `sampled` rows go through the head; `running` sequences of all ranks pay for host work. The host time of a stack
-    is a floor under the launch of the next step, so it stands before the step's operators.
+    `sampled` rows go through the head; `running` sequences of all ranks pay for host work. The host time of a
+    stack is a floor under the launch of the next step, so it stands before the step's operators.
     """
     grades: list[Grade] = []
     evidence: set[str] = set()
@@ -56,7 +56,10 @@ def price_step(
     scale = constants.kernel_scale * (1.0 if graph.phase == "decode" else constants.prefill_scale)
     for block in graph.blocks:
         at = dict(point, B=sampled, S=1.0, T=0.0) if block.name == "head" else dict(point)
-        operators = tuple(_timed(op, library, scale, constants.small_kernel_s, at, grades, evidence) for op in block.operators)
+        operators = tuple(
+            _timed(op, library, scale, constants.small_kernel_s, at, grades, evidence)
+            for op in block.operators
+        )
         blocks.append(TimedBlock(block.name, block.repeat, operators))
     host_s = constants.host_base_s + constants.host_per_sequence_s * running
     if graph.phase != "decode":
@@ -112,7 +115,7 @@ def _shifted(operator: TimedOperator) -> TimedOperator:
 
 
 def operator_work(operator: Operator, at: Point) -> Work:
-    """FLOP that real kernels do (causal) and bytes moved; routed experts read only the experts that are hit."""
+    """FLOP that real kernels do (causal) and bytes moved; of routed experts, only those that are hit."""
     flop = float(operator.causal_flop.evaluate(at))
     traffic = float(traffic_bytes(operator, at))
     if operator.kind == "moe_experts":
@@ -143,5 +146,6 @@ def graph_work(graph: OperatorGraph, at: Point, sampled: float) -> Work:
 def _block_work(block: Block, at: Point) -> Work:
     parts = [operator_work(op, at) for op in block.operators]
     return Work(
-        block.repeat * sum(part.flop for part in parts), block.repeat * sum(part.traffic_bytes for part in parts)
+        block.repeat * sum(part.flop for part in parts),
+        block.repeat * sum(part.traffic_bytes for part in parts),
     )

@@ -1,7 +1,8 @@
 """The step table: the latency of one engine step in closed form, which is the clock of the serving simulator.
 
 Exact over the token counts it lists (tile and wave steps survive), bilinear over (sequences, length) for
-attention. `simulator.step.build` makes one from a graph, a system and a stack; `simulator.serving` only reads it.
+attention. `simulator.step.build` makes one from a graph, a system and a stack; `simulator.serving` only reads
+it.
 """
 
 from dataclasses import dataclass, replace
@@ -41,10 +42,10 @@ class StepTable:
 
     A step with `d` decoding sequences and prefill chunks of `t` tokens in all on a rank, `n = d + t`, lasts
 
-        local_s[max over ranks of n] + expert_s[sum over ranks of n] + head_s[max of sampled sequences]
-        + max over ranks of (decode(d, mean context) + prefill(chunks, tokens a chunk)
-                             + prefix_s * sum over chunks of (new tokens x past tokens))
-        + host_base_s + host_per_sequence_s * (running sequences of all ranks) + host_prefill_s * [any prefill]
+        local_s[max over ranks of n] + expert_s[sum over ranks of n] + head_s[max of sampled sequences] + max
+        over ranks of (decode(d, mean context) + prefill(chunks, tokens a chunk) + prefix_s * sum over chunks
+        of (new tokens x past tokens)) + host_base_s + host_per_sequence_s * (running sequences of all ranks)
+        + host_prefill_s * [any prefill]
 
     Tables are indexed by integer counts from 0; beyond the last entry they are extended linearly.
     """

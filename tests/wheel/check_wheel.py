@@ -32,9 +32,13 @@ def main(wheel: Path) -> None:
 
 def run(*command: object, cwd: str) -> str:
     """Standard output of the command; its failure is ours."""
-    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False
+    )
     if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, command))} failed with {done.returncode}:\n{done.stdout}{done.stderr}")
+        raise SystemExit(
+            f"{' '.join(map(str, command))} failed with {done.returncode}:\n{done.stdout}{done.stderr}"
+        )
     return done.stdout
 
 

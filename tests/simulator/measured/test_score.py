@@ -13,7 +13,7 @@ ROW = Prediction("a", "tpot_ms", 10.0, 11.0, 9.0, 13.0, "B", "")
 def test_errors_bias_coverage_and_width_by_hand():
     rows = [ROW, replace(ROW, measured=20.0, predicted=16.0, low=15.0, high=17.0)]
     line = score("suite", "tpot_ms", rows)
-    # errors 10% and 20%; signed +10% and -20%; covered: 10 in 9..13 yes, 20 in 15..17 no; widths 2/11 and 1/16
+    # errors 10% and 20%; signed +10% and -20%; covered: 10 in 9..13, not 20 in 15..17; widths 2/11, 1/16
     assert line.median == pytest.approx(15)
     assert line.mean == pytest.approx(15)
     assert line.bias == pytest.approx(-5)

@@ -43,7 +43,9 @@ def test_standing_in_for_another_version_widens_the_interval():
     assert stranger.tpot_log_half_width > known.tpot_log_half_width
 
 
-@pytest.mark.parametrize(("backend", "version", "on"), [("tgi", "", ""), ("vllm", "latest!", ""), ("vllm", "", "25-1-1")])
+@pytest.mark.parametrize(
+    ("backend", "version", "on"), [("tgi", "", ""), ("vllm", "latest!", ""), ("vllm", "", "25-1-1")]
+)
 def test_what_cannot_be_read_is_refused(backend, version, on):
     with pytest.raises(InputError):
         load_stack(backend, version, on)
