@@ -122,28 +122,19 @@ def price_shapes(path: Path, system: SystemSpec, backend: str) -> list[KernelAns
         InputError: the file is missing or has no `id` or `family` column, or the backend is unknown.
     """
     rows = _read(path)
-    answers: list[KernelAnswer | None] = [None] * len(rows)
+    answers: dict[int, KernelAnswer] = {}
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
-        problems = _problems(row)
+        problems = [replace(problem, file=path.name, line=index + 2) for problem in _problems(row)]
         if problems:
-            where = [str(replace(problem, file=path.name, line=index + 2)) for problem in problems]
-            answers[index] = KernelAnswer(row["id"], _measured(row), reason="; ".join(where))
+            answers[index] = KernelAnswer(row["id"], _measured(row), reason="; ".join(map(str, problems)))
         else:
             groups[_group(row, backend)].append(index)
     libraries = {engine: KernelLibrary(system, engine) for engine in {backend, *(key[0] for key in groups)}}
-    for key, members in groups.items():
-        priced = _price([rows[index] for index in members], libraries[key[0]])
-        answers = _placed(answers, members, priced)
-    return [answer for answer in answers if answer is not None]
-
-
-def _placed(
-    answers: list[KernelAnswer | None], members: list[int], priced: list[KernelAnswer]
-) -> list[KernelAnswer | None]:
-    for index, answer in zip(members, priced, strict=True):
-        answers[index] = answer
-    return answers
+    for (engine, *_), members in groups.items():
+        priced = _price([rows[index] for index in members], libraries[engine])
+        answers |= zip(members, priced, strict=True)
+    return [answers[index] for index in range(len(rows))]
 
 
 def _read(path: Path) -> list[dict[str, str]]:
@@ -202,22 +193,19 @@ def _price(rows: Sequence[Row], library: KernelLibrary) -> list[KernelAnswer]:
         estimate = family.price(library, varied, fixed)
     except InputError as error:
         return [KernelAnswer(row["id"], _measured(row), reason=str(error)) for row in rows]
-    return [_answer(row, estimate, index, library.backend) for index, row in enumerate(rows)]
-
-
-def _answer(row: Row, estimate: KernelEstimate, index: int, backend: str) -> KernelAnswer:
-    at = estimate.latency_s[index], estimate.low_s[index], estimate.high_s[index]
-    predicted, low, high = (float(seconds) * 1e6 for seconds in at)
-    return KernelAnswer(
-        id=row["id"],
-        measured=_measured(row),
-        predicted=predicted,
-        low=low,
-        high=high,
-        grade=estimate.grade.value,
-        bound=BOUNDS[int(estimate.bound[index])],
-        reason="; ".join((f"{backend}: {estimate.evidence}", *_assumed(row))),
-    )
+    times_us = 1e6 * np.stack([estimate.latency_s, estimate.low_s, estimate.high_s], axis=-1)
+    evidence = f"{library.backend}: {estimate.evidence}"
+    return [
+        KernelAnswer(
+            row["id"],
+            _measured(row),
+            *map(float, times_us[index]),
+            grade=estimate.grade.value,
+            bound=BOUNDS[int(estimate.bound[index])],
+            reason="; ".join((evidence, *_assumed(row))),
+        )
+        for index, row in enumerate(rows)
+    ]
 
 
 def _assumed(row: Row) -> list[str]:
