@@ -195,16 +195,19 @@ def _price(rows: Sequence[Row], library: KernelLibrary) -> list[KernelAnswer]:
         return [KernelAnswer(row["id"], _measured(row), reason=str(error)) for row in rows]
     times_us = 1e6 * np.stack([estimate.latency_s, estimate.low_s, estimate.high_s], axis=-1)
     evidence = f"{library.backend}: {estimate.evidence}"
+    priced = zip(rows, times_us.tolist(), estimate.bound.tolist(), strict=True)
     return [
         KernelAnswer(
-            row["id"],
-            _measured(row),
-            *map(float, times_us[index]),
+            id=row["id"],
+            measured=_measured(row),
+            predicted=predicted,
+            low=low,
+            high=high,
             grade=estimate.grade.value,
-            bound=BOUNDS[int(estimate.bound[index])],
+            bound=BOUNDS[bound],
             reason="; ".join((evidence, *_assumed(row))),
         )
-        for index, row in enumerate(rows)
+        for row, (predicted, low, high), bound in priced
     ]
 
 
