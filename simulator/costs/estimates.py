@@ -17,8 +17,8 @@ BOUNDS = ("launch", "compute", "memory", "operand", "network")
 class KernelEstimate:
     """Latencies in seconds of a batch of kernel calls.
 
-    `bound` indexes `BOUNDS`; `log_half_width` is half the width of the 90% interval in log space, one number a
-    call; `evidence` names the calibration that was used.
+    `bound` indexes `BOUNDS`; `log_half_width` is half the width of the 90% interval in log space, one number
+    a call; `evidence` names the calibration that was used.
     """
 
     latency_s: FloatArray

@@ -4,7 +4,7 @@ The names are those of the calibration entries. Where an engine has two paths an
 autotuning, `best_of` is set and the library takes the minimum.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hardware_specs.records.errors import InputError, Problem, nearest
 
@@ -13,20 +13,33 @@ BACKENDS = ("vllm", "sglang", "trtllm")
 
 @dataclass(frozen=True)
 class KernelChoice:
-    """Kernel libraries in order of preference; those of `best_of` compete where they are calibrated."""
+    """Kernel libraries in order of preference; those of `best_of` compete where they are calibrated.
+
+    Those of `bulk` take over calls of `BULK_TOKENS` tokens or more where they are faster.
+    """
 
     kernels: tuple[str, ...]
     best_of: tuple[str, ...] = ()
+    bulk: tuple[str, ...] = ()
 
+
+#: tokens from which an engine's bulk kernels may take over
+BULK_TOKENS = 1024
 
 _ANY_MOE = ("cutlass", "deepgemm", "triton", "flashinfer", "min_latency")
 
 #: (backend, generation) -> dtype -> kernels of the routed experts; other dtypes fall back on `_ANY_MOE`
 _MOE = {
-    ("trtllm", "hopper"): {"fp8_block": KernelChoice(("cutlass",)), "bf16": KernelChoice(("cutlass",))},
+    # The tables time one CUTLASS kernel at every size. Whole runs of TensorRT-LLM on Hopper agree with it
+    # while decoding, and at prompt sizes with the fastest grouped GEMM of the generation (its block-scale
+    # path compiles DeepGEMM kernels there), which the tables hold as Triton's.
+    ("trtllm", "hopper"): {
+        "fp8_block": KernelChoice(("cutlass",), bulk=("triton",)),
+        "bf16": KernelChoice(("cutlass",)),
+    },
     ("trtllm", "blackwell"): {
         "fp8_block": KernelChoice(("deepgemm",), best_of=("deepgemm", "flashinfer")),
-        "nvfp4": KernelChoice(("cutlass",), best_of=("cutlass", "flashinfer")),
+        "nvfp4": KernelChoice(("cutlass",), best_of=("cutlass", "flashinfer", "min_latency")),
         "bf16": KernelChoice(("cutlass",)),
     },
     ("sglang", "hopper"): {"fp8_block": KernelChoice(("triton",)), "bf16": KernelChoice(("triton",))},
@@ -70,7 +83,7 @@ def gemm_kernels(backend: str, dtype: str) -> KernelChoice:
 def moe_kernels(backend: str, dtype: str, architecture: str) -> KernelChoice:
     """The routed-expert kernels of an engine; on a device of another generation, any that is calibrated."""
     choice = _MOE.get((backend, architecture), {}).get(dtype)
-    return KernelChoice(choice.kernels + _ANY_MOE, choice.best_of) if choice else KernelChoice(_ANY_MOE)
+    return replace(choice, kernels=choice.kernels + _ANY_MOE) if choice else KernelChoice(_ANY_MOE)
 
 
 def mla_compute_dtype(kv_dtype: str, architecture: str) -> str:

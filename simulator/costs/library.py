@@ -21,6 +21,7 @@ from simulator.costs.expert_load import expert_load
 from simulator.costs.figures import DeviceFigures, dtype_name, element_bytes
 from simulator.costs.gemm import GemmShape, gemm_latency
 from simulator.costs.kernel_choice import (
+    BULK_TOKENS,
     KernelChoice,
     attention_kernels,
     check_backend,
@@ -32,7 +33,7 @@ from simulator.costs.kernel_choice import (
 from simulator.costs.moe import MoeShape, moe_latency
 from simulator.costs.numerics import Priced
 from simulator.costs.prefill import PrefillShape, mla_prefill_shape, prefill_latency
-from simulator.costs.pricing import Pricing
+from simulator.costs.pricing import Pricing, fastest, from_threshold
 
 
 class KernelLibrary:
@@ -200,7 +201,11 @@ class KernelLibrary:
 
         choice = moe_kernels(self.backend, dtype, self.device.architecture)
         key = (hidden, inter, topk, experts, moe_tp, moe_ep, distribution)
-        return self._price("moe", dtype, choice, formula, tokens, memo_key=key)
+        estimate = self._price("moe", dtype, choice, formula, tokens, memo_key=key)
+        if not choice.bulk or np.all(np.asarray(tokens) < BULK_TOKENS):
+            return estimate
+        bulk = self._price("moe", dtype, KernelChoice(choice.bulk), formula, tokens, memo_key=("bulk", *key))
+        return from_threshold(estimate, fastest(estimate, bulk), np.asarray(tokens) >= BULK_TOKENS)
 
     def bandwidth_bound(self, traffic_bytes: ArrayLike, kind: str) -> KernelEstimate:
         """An operator that only moves `traffic_bytes` (read and written); kinds are `bandwidth.KINDS`."""

@@ -125,6 +125,19 @@ def fastest(*estimates: KernelEstimate) -> KernelEstimate:
     )
 
 
+def from_threshold(
+    below: KernelEstimate, above: KernelEstimate, is_above: NDArray[np.bool_]
+) -> KernelEstimate:
+    """One estimate where the condition does not hold and the other where it does, call by call."""
+    return KernelEstimate(
+        np.where(is_above, above.latency_s, below.latency_s),
+        np.where(is_above, above.bound, below.bound),
+        np.where(is_above, above.log_half_width, below.log_half_width),
+        worst(above.grade, below.grade),
+        above.evidence,
+    )
+
+
 def weakened(estimate: KernelEstimate, why: str) -> KernelEstimate:
     """An estimate outside of what was measured: grade D, with the interval that this deserves."""
     return KernelEstimate(
