@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from hardware_specs.records.errors import InputError, Problem
+from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.evidence import Grade
 from hardware_specs.records.quantities import Kind, parse_quantity, unit_factor
 from hardware_specs.records.yaml_reader import validate_file
@@ -202,12 +202,11 @@ def _distance(device: DeviceFigures, known: DeviceCalibration) -> tuple[int, int
     return (1 + abs(gap), -gap, known.device)
 
 
-def _read_constants(entry: EntryFile, file: str) -> Any:
+def read_constants(entry: EntryFile, file: str) -> Any:
     """The family's dataclass from an entry; a missing, unknown or unitless constant is a problem."""
     if entry.family not in CONSTANTS_OF_FAMILY:
-        raise InputError(
-            Problem(f"family must be one of {', '.join(CONSTANTS_OF_FAMILY)}", entry.family, file)
-        )
+        known, suggestion = ", ".join(CONSTANTS_OF_FAMILY), nearest(entry.family, CONSTANTS_OF_FAMILY)
+        raise InputError(Problem(f"family must be one of {known}", entry.family, file, suggestion=suggestion))
     kind = CONSTANTS_OF_FAMILY[entry.family]
     expected, given = {item.name for item in fields(kind)}, set(entry.constants)
     if expected != given:
@@ -226,7 +225,7 @@ def _calibrated(entry: EntryFile, device: str, file: str) -> Calibrated:
         entry.dtype,
         entry.kernel,
         device,
-        _read_constants(entry, file),
+        read_constants(entry, file),
         entry.log_half_width,
         f"{entry.kind} on {entry.source}, {entry.n_points} points",
     )

@@ -45,6 +45,7 @@ class KernelCase:
     table: KernelTable
     kernel_source: str = ""
     form: tuple[tuple[str, str], ...] = ()  # choices of form, as fields of the constants
+    sibling: "KernelCase | None" = None  # a device whose constants are the prior, where sites are very few
 
     @property
     def label(self) -> str:

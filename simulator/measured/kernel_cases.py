@@ -1,6 +1,7 @@
 """The list of kernels that are calibrated: which tables of which device, framework and release."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from simulator.costs.collectives import RING_OPS
 from simulator.measured import (
@@ -109,10 +110,7 @@ def _moe_cases(device: str) -> Iterator[KernelCase]:
 
 
 def _collective_cases(device: str) -> Iterator[KernelCase]:
-    for name, source in (("vllm", "vLLM_custom_graph"), ("trtllm", "TRTLLM")):
-        yield _case(device, "custom_all_reduce", "any", name, _newest(device, name), source)
-    for op in RING_OPS:
-        yield _case(device, "nccl", "any", op, (("nccl", _NCCL_RELEASE[device]),))
+    yield from _ring_cases(device)
     if device == "a100_sxm_80gb":
         return
     places = ("node", "cluster") if device in ("h100_sxm", "h200_sxm") else ("node",)
@@ -121,6 +119,17 @@ def _collective_cases(device: str) -> Iterator[KernelCase]:
             release = "0.5.12" if place == "node" else "0.5.6.post2"
             for family in ("ep_low_latency", "ep_bulk"):
                 yield _case(device, family, "any", f"{phase}_{place}", (("sglang", release),))
+
+
+def _ring_cases(device: str) -> Iterator[KernelCase]:
+    """All-reduce kernels and NCCL. A tray of GB200 has two group sizes, too few without the B200's constants."""
+    siblings = {case.kernel: case for case in _ring_cases("b200_sxm")} if device == "gb200" else {}
+    for name, source in (("vllm", "vLLM_custom_graph"), ("trtllm", "TRTLLM")):
+        case = _case(device, "custom_all_reduce", "any", name, _newest(device, name), source)
+        yield replace(case, sibling=siblings.get(name))
+    for op in RING_OPS:
+        case = _case(device, "nccl", "any", op, (("nccl", _NCCL_RELEASE[device]),))
+        yield replace(case, sibling=siblings.get(op))
 
 
 def all_cases() -> tuple[KernelCase, ...]:

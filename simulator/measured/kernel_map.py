@@ -5,6 +5,7 @@ loss bounds what a mistimed row can do; the prior of each constant holds those t
 """
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ MAX_POINTS = 1200
 MAX_EVALUATIONS = 60
 #: where the loss turns from quadratic to linear; chosen on the `choose` sites among 0.01 to 0.1
 _LOSS_SCALE = 0.03
+#: a sibling's constants say more than the family's medians
+_SIBLING_SPREAD = 0.3
 _SEED = 0
 
 
@@ -33,10 +36,11 @@ def fit(case: KernelCase, rows: Rows) -> Any:
     """Constants of the case that explain the rows best, given the priors."""
     rows = sampled(rows, MAX_POINTS)
     shape, measured = case.shape(rows), np.log(rows["latency_s"].to_numpy(np.float64))
-    base = case.prior_constants
-    specs = [spec for spec in constant_specs(type(base)) if spec.name not in fixed_constants(case)]
-    medians = np.log([spec.median for spec in specs])
-    spreads = np.array([spec.log_sd for spec in specs])
+    base = prior_constants(case)
+    fixed = fixed_constants(case)
+    specs = [spec for spec in constant_specs(type(base)) if spec.name not in fixed]
+    medians = np.log([getattr(base, spec.name) for spec in specs])
+    spreads = np.array([spec.log_sd for spec in specs]) * (_SIBLING_SPREAD if case.sibling else 1.0)
 
     def constants(logs: FloatArray) -> Any:
         names = [spec.name for spec in specs]
@@ -46,15 +50,23 @@ def fit(case: KernelCase, rows: Rows) -> Any:
         error = soft_l1(np.log(case.latency_s(shape, constants(logs))) - measured)
         return np.concatenate([error, _LOSS_SCALE * (logs - medians) / spreads])
 
-    begin = np.log([getattr(base, spec.name) for spec in specs])
-    found = least_squares(residuals, begin, diff_step=2e-3, max_nfev=MAX_EVALUATIONS, method="trf")
+    found = least_squares(residuals, medians, diff_step=2e-3, max_nfev=MAX_EVALUATIONS, method="trf")
     return constants(found.x)
 
 
+@lru_cache(maxsize=64)
+def prior_constants(case: KernelCase) -> Any:
+    """Where a fit begins and what it is drawn to: the sibling's constants, or the medians of the family."""
+    return fit(case.sibling, case.sibling.rows) if case.sibling else case.prior_constants
+
+
 def fixed_constants(case: KernelCase) -> frozenset[str]:
-    """Constants that the rows of a case cannot speak about."""
+    """Constants that the rows of a case cannot speak about, which stay at the median of their prior.
+
+    Where a benchmark quantises the input, that and the launch are one sum; the launch is near that of bf16.
+    """
     quantises = case.family == "gemm" and case.dtype != "bf16"
-    return frozenset() if quantises else frozenset({"quantize_s", "quantize_bytes"})
+    return frozenset({"launch_s"} if quantises else {"quantize_s", "quantize_bytes"})
 
 
 def soft_l1(error: FloatArray) -> FloatArray:

@@ -23,8 +23,8 @@ _COLUMNS = (
     *("family", "dtype", "kernel", "device", "sites", "n"),
     *("median", "MAPE", "p90", "bias", "coverage", "±", "roofline"),
 )
-_LEAD = """Kernel latencies on sites that no fit saw, in percent: absolute errors, median signed error, the
-share of calls inside the 90% interval and its half-width; `roofline` is the MAPE of peak or bandwidth alone."""
+_LEAD = """Kernel latencies on sites that no fit saw, in percent: absolute errors, median signed error, the share
+of calls inside the 90% interval and its half-width; `roofline` is the MAPE of peak or bandwidth alone."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def decode_s(shape: DecodeShape, *, cold: bool = True) -> float:
 
 
 def test_causal_pairs_are_counted_exactly() -> None:
-    # 4 tokens, full: 1 + 2 + 3 + 4 = 10 pairs; window 2: 1 + 2 + 2 + 2 = 7; after 3 past ones: 10 + 4 * 3 = 22
+    # 4 tokens, full: 1 + 2 + 3 + 4 = 10 pairs; window 2: 1 + 2 + 2 + 2 = 7; after 3 past: 10 + 4 * 3 = 22
     per_pair = 2 * 1 * 256
     assert prefill(1, 4, 1).flop[0] == 10 * per_pair
     assert prefill(1, 4, 1, window=2).flop[0] == 7 * per_pair
@@ -57,7 +57,7 @@ def test_mla_attends_naively_in_192_and_128_and_absorbed_in_576_and_512() -> Non
 
 
 def test_mla_decode_reads_one_latent_row_a_token_for_all_heads() -> None:
-    # 2 sequences x 1000 tokens x 576 x 2 bytes, and 2 x 16 heads x (576 + 512) x 2 bytes of queries and outputs
+    # 2 sequences x 1000 tokens x 576 x 2 bytes, and 2 x 16 heads x (576 + 512) x 2 bytes in and out
     shape = mla_decode_shape(*arrays(2, 1000, 16), 2.0)
     assert shape.traffic_bytes[0] == 2 * 1000 * 1152 + 2 * 16 * 1088 * 2
 

@@ -8,7 +8,7 @@ from simulator.costs.expert_load import expert_load
 
 
 def test_balanced_load_by_hand() -> None:
-    # 64 tokens x 8 experts over 8 ranks of 32: 64 rows a rank, 2 a expert; one tile of 16, 64 or 128 rows each
+    # 64 tokens x 8 experts over 8 ranks of 32: 64 rows a rank, 2 an expert; one tile of 16, 64 or 128 rows
     load = expert_load(np.array([64.0]), 256, 8, 8, "balanced")
     assert (load.rows[0], load.active[0]) == (64, 32)
     assert load.tiles[0].tolist() == [32, 32, 32]
