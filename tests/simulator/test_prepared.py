@@ -11,7 +11,7 @@ R1 = Deployment(model="deepseek-r1", system="h200_sxm", stack="sglang", stack_ve
 
 def test_the_weights_of_eight_ranks_are_the_model_and_what_is_replicated():
     terms = {term.name: term.needed_bytes for term in prepare(R1).memory.terms}
-    # 671.026e9 parameters at one byte (e4m3), block scales and the bf16 parts; MLA's down projections on every rank
+    # 671.026e9 parameters at one byte (e4m3), scales, bf16 parts; MLA down projections on every rank
     assert 8 * terms["weights"] == pytest.approx(671e9, rel=0.03)
 
 
