@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from rich.table import Table
+from rich.console import Group
 
 from hardware_specs.records.evidence import Estimate
 from reports.audit import FigureVerdict, Verdict
@@ -10,7 +10,7 @@ from reports.formatting import decimal, figure, percent
 from reports.tables import definition, table
 
 
-def verdict_tables(verdicts: Sequence[Verdict]) -> Iterator[Table]:
+def verdict_tables(verdicts: Sequence[Verdict]) -> Iterator[Group]:
     """The summary, then one list of findings a claim."""
     rows = [(one.claim, one.ruling.value, one.title, one.deciding.finding.binding or "-") for one in verdicts]
     yield table("Claims", ("claim", "verdict", "what it says", "limit that binds"), rows)

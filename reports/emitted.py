@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich.table import Table
+from rich.console import Group
 
 from hardware_specs.records.errors import InputError, Problem, nearest
 from model_graphs.configs import ModelRecord
@@ -61,7 +61,7 @@ def compare(record: ModelRecord, graphs: Graphs) -> list[str]:
     return [phase for phase, graph in graphs.items() if graph_to_json(graph) != graph_to_json(shipped[phase])]
 
 
-def emitted_table(graphs: Graphs, written: Sequence[str], differences: Sequence[str] | None) -> Table:
+def emitted_table(graphs: Graphs, written: Sequence[str], differences: Sequence[str] | None) -> Group:
     """One line a phase: blocks, operators of the unrolled model, agreement with the shipped file."""
     rows = [
         (

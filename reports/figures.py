@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 
 from pydantic import BaseModel
-from rich.table import Table
+from rich.console import Group
 
 from hardware_specs.records.quantities import Quantity
 from reports.tables import table
@@ -32,7 +32,7 @@ def _members(part: object) -> Iterable[tuple[str, object]]:
     return ()
 
 
-def figure_table(part: object) -> Table:
+def figure_table(part: object) -> Group:
     """Figures with value as written, kind and source."""
     columns = ("figure", ">value", "kind", "source")
     return table(

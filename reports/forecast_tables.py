@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from rich.console import RenderableType
-from rich.table import Table
+from rich.console import Group, RenderableType
 
 from hardware_specs.records.evidence import Estimate
 from reports import rows
@@ -42,7 +41,7 @@ def simulation_tables(report: SimulationReport) -> Iterator[RenderableType]:
     yield definition("", _closing_lines(forecast))
 
 
-def indicator_table(report: SimulationReport) -> Table:
+def indicator_table(report: SimulationReport) -> Group:
     """The three indicators."""
     metrics = report.forecast.metrics
     names = {"time to first token (p50)": "ttft_median_ms", "time to first token (p99)": "ttft_p99_ms"}
@@ -81,14 +80,14 @@ def _cells(estimate: Estimate, unit: str) -> tuple[str, str, str, str]:
     return figure(estimate.value), interval(estimate), estimate.grade.value, unit
 
 
-def long_context_table(report: SimulationReport) -> Table:
+def long_context_table(report: SimulationReport) -> Group:
     """TTFT and TPOT at multiples of the mean input, alone and under the load, as ratios to the mean."""
     context = report.long_context
     caption = "\n".join([*rows.context_reasons(context), rows.context_note(context)])
     return table("Long context", rows.CONTEXT_COLUMNS, map(rows.context_row, context.rows), caption=caption)
 
 
-def comparison_table(comparisons: tuple[Comparison, ...]) -> Table:
+def comparison_table(comparisons: tuple[Comparison, ...]) -> Group:
     """Predicted beside measured, with the errors' summary and the sources below."""
     sources = "; ".join(sorted({rows.source_of(one) for one in comparisons}))
     caption = f"{rows.comparison_summary(comparisons)}\nmeasured: {sources}"
@@ -96,14 +95,14 @@ def comparison_table(comparisons: tuple[Comparison, ...]) -> Table:
     return table("Predicted beside measured", rows.COMPARISON_COLUMNS, shown, caption=caption)
 
 
-def _metric_tables(forecast: Forecast) -> Iterator[Table]:
-    caption = "`in`: the 90% interval"
+def _metric_tables(forecast: Forecast) -> Iterator[Group]:
+    caption = "mean and percentiles of the simulated requests, and the 90% intervals of mean and p99"
     yield table("Latency", rows.LATENCY_COLUMNS, rows.latency_rows(forecast), caption=caption)
     other = rows.metric_rows(forecast, latencies=False)
-    yield table("Throughput, energy and cost", rows.METRIC_COLUMNS, other)
+    yield table("Throughput, energy (GPUs only) and cost", rows.METRIC_COLUMNS, other)
 
 
-def memory_table(fit: MemoryFit, use: str = "") -> Table:
+def memory_table(fit: MemoryFit, use: str = "") -> Group:
     """The memory of one device, and how full the cache became where something ran."""
     capacity = f"capacity {gib(fit.capacity_bytes)} as the driver reports it"
     caption = f"{capacity}; {use}" if use else capacity

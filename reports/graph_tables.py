@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from rich.table import Table
+from rich.console import Group
 
 from model_graphs.totals import GraphSummary, Work
 from reports.formatting import decimal
@@ -20,7 +20,7 @@ _FIGURES = {
 }
 
 
-def graph_tables(summary: GraphSummary) -> Iterator[Table]:
+def graph_tables(summary: GraphSummary) -> Iterator[Group]:
     """Identity, parameters, caches, work by component at the point, and the closed forms of the whole."""
     counts, config = summary.parameters, summary.record.config
     yield definition(

@@ -4,14 +4,14 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from rich.table import Table
+from rich.console import Group
 
 from reports.formatting import figure, percent, signed_percent
 from reports.kernel_table import KernelAnswer
 from reports.tables import table
 
 
-def answer_table(answers: Sequence[KernelAnswer]) -> Table:
+def answer_table(answers: Sequence[KernelAnswer]) -> Group:
     """One line a shape, microseconds."""
     columns = ("id", ">measured", ">predicted", ">90% interval", ">error", "grade", "bound", "why not")
     evidence = dict.fromkeys(answer.reason for answer in answers if answer.predicted is not None)

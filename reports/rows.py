@@ -53,7 +53,7 @@ def describe_load(scenario: Scenario) -> str:
     return f"{who}, tokens {shown}, seed {workload.seed}"
 
 
-LATENCY_COLUMNS = ("ms", *(f">{name}" for name in STATISTICS), ">mean in", ">p99 in", "grade")
+LATENCY_COLUMNS = ("ms", *(f">{name}" for name in STATISTICS), ">90% of mean", ">90% of p99", "grade")
 
 
 def latency_rows(forecast: Forecast) -> Rows:

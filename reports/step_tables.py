@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
-from rich.console import RenderableType
-from rich.table import Table
+from rich.console import Group, RenderableType
 
 from hardware_specs.records.evidence import Estimate
 from reports.forecast_json import estimate_json
@@ -37,7 +36,7 @@ def step_tables(
     yield definition("", [("input hash", step.input_hash), ("versions", versions)])
 
 
-def _headline(title: str, step: StepForecast) -> Table:
+def _headline(title: str, step: StepForecast) -> Group:
     rows = [
         ("latency", *_cells(step.latency)),
         ("energy of a replica, GPUs only", *_cells(step.energy_j)),
@@ -52,7 +51,7 @@ def _cells(estimate: Estimate) -> Row:
     return figure(estimate.value), interval(estimate), estimate.unit, estimate.grade.value
 
 
-def _view_table(step: StepForecast, view: str) -> Table:
+def _view_table(step: StepForecast, view: str) -> Group:
     rows = [(name, *_share(share)) for name, share in step.breakdown.views[view].items()]
     rows.append((IDLE, "", figure(step.breakdown.idle_s * 1e3), percent(step.breakdown.idle_fraction)))
     return table(f"By {view}", (view, *_COLUMNS), rows)

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from rich.table import Table
+from rich.console import Group
 
 from reports.tables import table
 from reports.versions import runtime_versions
@@ -15,7 +15,7 @@ from simulator.measured.validation import ValidationReport
 _PLACE = re.compile(r"[\w.-]+\.csv:(\d+)(?::\d+)?\s+")
 
 
-def score_table(report: ValidationReport) -> Table:
+def score_table(report: ValidationReport) -> Group:
     """One line a suite and metric, then one a deployment; errors in percent."""
     columns = (
         "rows",
@@ -51,7 +51,7 @@ def _one_decimal(value: float) -> str:
     return "-" if value != value else f"{value:.1f}"
 
 
-def unanswered_table(report: ValidationReport) -> Table:
+def unanswered_table(report: ValidationReport) -> Group:
     """Why figures were not answered: one line a reason, with the lines of the file that have it."""
     counts: Counter[str] = Counter()
     lines: dict[str, set[int]] = defaultdict(set)

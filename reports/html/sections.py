@@ -186,7 +186,9 @@ def memory(report: SimulationReport) -> Parts:
 def metrics(report: SimulationReport) -> Parts:
     """Every metric of the forecast."""
     lines = rows.metric_rows(report.forecast, latencies=True)
-    return f"Grades: {rows.GRADES}.", table(rows.METRIC_COLUMNS, lines)
+    return f"Energy and power are those of the GPUs alone. Grades: {rows.GRADES}.", table(
+        rows.METRIC_COLUMNS, lines
+    )
 
 
 def accuracy() -> Parts:
