@@ -5,10 +5,11 @@ the errors found and the half-width of its 90% interval. `find` picks the entry 
 one with a weaker grade and a wider interval; it never invents constants.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -111,6 +112,11 @@ class Calibrated:
     log_half_width: float
     source: str
 
+    @property
+    def label(self) -> str:
+        """Family, dtype and kernel library."""
+        return f"{self.family} {self.dtype} {self.kernel}"
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -138,10 +144,22 @@ class DeviceCalibration:
 
 @dataclass(frozen=True)
 class Calibrations:
-    """Every shipped calibration and the transfer widths."""
+    """Calibration files by device, each read when it is first needed, and the transfer widths."""
 
-    devices: tuple[DeviceCalibration, ...]
+    files: Mapping[str, Traversable]
     transfer: TransferFile
+    _read: dict[str, DeviceCalibration] = field(default_factory=dict, repr=False, compare=False)
+
+    def device(self, key: str) -> DeviceCalibration | None:
+        """The calibration of a device, or None."""
+        if key in self.files and key not in self._read:
+            self._read[key] = _device_calibration(self.files[key])
+        return self._read.get(key)
+
+    @property
+    def devices(self) -> tuple[DeviceCalibration, ...]:
+        """Every calibrated device, by key."""
+        return tuple(known for key in sorted(self.files) if (known := self.device(key)))
 
     def find(self, device: DeviceFigures, family: str, dtype: str, kernels: Iterable[str]) -> Choice:
         """Constants for a kernel family on a device: its own, or those of the nearest device that has any.
@@ -150,10 +168,12 @@ class Calibrations:
             InputError: no device has constants for this family and dtype.
         """
         candidates = tuple(kernels)
+        if own := self.own(device, family, dtype, candidates):
+            return own[0]
         for known in sorted(self.devices, key=lambda known: _distance(device, known)):
             for kernel in candidates:
                 if entry := known.get(family, dtype, kernel):
-                    return self._choice(device, known, entry)
+                    return self._carried(device, known, entry)
         raise InputError(
             Problem(
                 f"a kernel must be calibrated on some device: {family} {dtype} ({' or '.join(candidates)})",
@@ -165,37 +185,26 @@ class Calibrations:
         self, device: DeviceFigures, family: str, dtype: str, kernels: Iterable[str]
     ) -> tuple[Choice, ...]:
         """The choices among these kernels that are calibrated on the device itself."""
-        found = (
-            (known, known.get(family, dtype, kernel))
-            for known in self.devices
-            if known.device == device.key
-            for kernel in kernels
+        known = self.device(device.key)
+        found = [known.get(family, dtype, kernel) for kernel in kernels] if known else []
+        return tuple(
+            Choice(entry, Grade.B, entry.log_half_width, f"{entry.label} on {entry.device}: {entry.source}")
+            for entry in found
+            if entry
         )
-        return tuple(self._choice(device, known, entry) for known, entry in found if entry)
 
-    def _choice(self, device: DeviceFigures, known: DeviceCalibration, entry: Calibrated) -> Choice:
-        label = f"{entry.family} {entry.dtype} {entry.kernel}"
-        if known.device == device.key:
-            return Choice(
-                entry, Grade.B, entry.log_half_width, f"{label} calibrated on {known.device}: {entry.source}"
-            )
+    def _carried(self, device: DeviceFigures, known: DeviceCalibration, entry: Calibrated) -> Choice:
+        """Constants of one device with the datasheet of another: a weaker grade and a wider interval."""
         widths = self.transfer.families[entry.family]
         within = known.architecture == device.architecture
         width = widths.within_architecture if within else widths.across_architectures
-        known_generation = device.architecture in _GENERATIONS
-        grade = Grade.C if known_generation else Grade.D
-        return Choice(
-            entry,
-            grade,
-            max(width, entry.log_half_width),
-            f"{label} constants of {known.device} with the datasheet of {device.key}: {entry.source}",
-        )
+        grade = Grade.C if device.architecture in _GENERATIONS else Grade.D
+        evidence = f"{entry.label} of {known.device} with the datasheet of {device.key}: {entry.source}"
+        return Choice(entry, grade, max(width, entry.log_half_width), evidence)
 
 
 def _distance(device: DeviceFigures, known: DeviceCalibration) -> tuple[int, int, str]:
-    """The device itself, then its architecture, then the nearest generation (the newer one of two)."""
-    if known.device == device.key:
-        return (0, 0, "")
+    """Siblings of the architecture first, then the nearest generation (the newer one of two)."""
     if device.architecture not in _GENERATIONS:
         return (1, -_GENERATIONS.index(known.architecture), known.device)
     gap = _GENERATIONS.index(known.architecture) - _GENERATIONS.index(device.architecture)
@@ -231,17 +240,19 @@ def _calibrated(entry: EntryFile, device: str, file: str) -> Calibrated:
     )
 
 
+def _device_calibration(file: Traversable) -> DeviceCalibration:
+    read = validate_file(CalibrationFile, file, file.name)
+    entries = tuple(_calibrated(entry, read.device, file.name) for entry in read.entries)
+    return DeviceCalibration(read.device, read.architecture, entries)
+
+
 @lru_cache(maxsize=1)
 def shipped_calibrations() -> Calibrations:
-    """The calibrations that come with the package."""
+    """The calibrations that come with the package: one file `kernels_DEVICE.yaml` a device."""
     folder = files("hardware_specs") / "calibrations"
-    devices = []
-    for item in sorted(folder.iterdir(), key=lambda item: item.name):
-        if item.name.startswith("kernels_") and item.name.endswith(".yaml"):
-            read = validate_file(CalibrationFile, item, item.name)
-            entries = tuple(_calibrated(entry, read.device, item.name) for entry in read.entries)
-            devices.append(DeviceCalibration(read.device, read.architecture, entries))
-    return Calibrations(tuple(devices), validate_file(TransferFile, folder / "kernel_transfer.yaml"))
+    named = {file.name: file for file in folder.iterdir() if file.name.startswith("kernels_")}
+    by_device = {name.removeprefix("kernels_").removesuffix(".yaml"): file for name, file in named.items()}
+    return Calibrations(by_device, validate_file(TransferFile, folder / "kernel_transfer.yaml"))
 
 
 def constants_as_written(constants: Any) -> dict[str, str | float]:

@@ -122,7 +122,7 @@ def _collective_cases(device: str) -> Iterator[KernelCase]:
 
 
 def _ring_cases(device: str) -> Iterator[KernelCase]:
-    """All-reduce kernels and NCCL. A tray of GB200 has two group sizes, too few without the B200's constants."""
+    """All-reduce kernels and NCCL; GB200 has two group sizes, too few without the B200's constants."""
     siblings = {case.kernel: case for case in _ring_cases("b200_sxm")} if device == "gb200" else {}
     for name, source in (("vllm", "vLLM_custom_graph"), ("trtllm", "TRTLLM")):
         case = _case(device, "custom_all_reduce", "any", name, _newest(device, name), source)

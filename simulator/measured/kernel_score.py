@@ -23,8 +23,8 @@ _COLUMNS = (
     *("family", "dtype", "kernel", "device", "sites", "n"),
     *("median", "MAPE", "p90", "bias", "coverage", "±", "roofline"),
 )
-_LEAD = """Kernel latencies on sites that no fit saw, in percent: absolute errors, median signed error, the share
-of calls inside the 90% interval and its half-width; `roofline` is the MAPE of peak or bandwidth alone."""
+_LEAD = """Kernel latencies on sites that no fit saw, in percent: absolute errors, median signed error, the
+share of calls inside the 90% interval, its half-width, and the MAPE of peak or bandwidth alone (roofline)."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,10 @@ class KernelScore:
 
 def shipped(case: KernelCase) -> Calibrated:
     """The entry of the case in the shipped calibrations."""
-    for device in shipped_calibrations().devices:
-        if device.device == case.device_key and (entry := device.get(case.family, case.dtype, case.kernel)):
-            return entry
+    device = shipped_calibrations().device(case.device_key)
+    entry = device.get(case.family, case.dtype, case.kernel) if device else None
+    if entry:
+        return entry
     raise LookupError(f"{case.label} is not in the shipped calibrations: run simulator.measured.kernel_fit")
 
 

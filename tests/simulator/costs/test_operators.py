@@ -10,6 +10,10 @@ from model_graphs.graph import Collective, Operator, Role, Tensor
 from simulator.costs.library import KernelLibrary
 from simulator.costs.operators import in_sequence, price_operator, traffic_bytes
 
+WORK = (
+    *("flop", "causal_flop", "weight_bytes", "activation_read_bytes"),
+    *("activation_write_bytes", "cache_read_bytes", "cache_write_bytes"),
+)
 BATCH = np.array([1.0, 8.0, 64.0])
 
 
@@ -32,8 +36,7 @@ def operator(
     collective: Collective | None = None,
     **traffic: str,
 ) -> Operator:
-    names = "flop causal_flop weight_bytes activation_read_bytes activation_write_bytes cache_read_bytes cache_write_bytes"
-    work = {name: Expression.parse(traffic.get(name, "0")) for name in names.split()}
+    work = {name: Expression.parse(traffic.get(name, "0")) for name in WORK}
     return Operator(
         "op",
         kind,

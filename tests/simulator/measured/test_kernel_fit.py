@@ -75,7 +75,7 @@ def test_the_loss_is_quadratic_near_zero_and_linear_far_out() -> None:
 
 
 def test_an_interval_weighs_sites_alike_and_grows_when_they_are_few() -> None:
-    # site a: 90 rows off by 0.1; site b: 10 rows off by 0.5. Half of the weight is b's: the 90% quantile is 0.5
+    # site a: 90 rows off by 0.1; site b: 10 rows off by 0.5, with half of the weight: the quantile is 0.5
     errors = Errors(np.r_[np.full(90, 0.1), np.full(10, -0.5)], pd.Series(["a"] * 90 + ["b"] * 10))
     assert errors.half_width() == pytest.approx(0.5 * (1 + 1 / 2))
 
