@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hardware_specs.records.errors import InputError, Problem, SilicastError
 from hardware_specs.records.hashing import content_hash
+from simulator.measured.bounds import weight_read_bound_ms
 from simulator.measured.figure_rows import REQUIRED as FIGURE_COLUMNS
 from simulator.measured.figure_rows import read_figures_file
 from simulator.measured.rows import MeasuredRow, UnansweredRow
@@ -16,6 +17,7 @@ from simulator.measured.serving_rows import read_serving_file
 from simulator.predict import forecast
 
 PREDICTION_COLUMNS = ("id", "metric", "measured", "predicted", "low", "high", "grade", "reason")
+BEYOND_BOUND = "measured faster than the weight-read bound"
 Progress = Callable[[int, int], None]
 
 
@@ -94,12 +96,18 @@ def _answers(row: MeasuredRow, outcome: object) -> Iterable[Prediction]:
                 low=estimate.low,
                 high=estimate.high,
                 grade=str(estimate.grade),
-                reason="; ".join(row.assumptions),
+                reason="; ".join((*row.assumptions, *_beyond_bound(row, metric, measured))),
                 suite=row.suite,
                 group=row.deployment_key,
             )
         else:
             yield _prediction(row, metric, measured, f"metric {metric} is not predicted for this scenario")
+
+
+def _beyond_bound(row: MeasuredRow, metric: str, measured: float) -> Iterable[str]:
+    bound = weight_read_bound_ms(row.scenario) if metric == "tpot_ms" else None
+    if bound is not None and measured < bound:
+        yield f"{BEYOND_BOUND} of {bound:.2f} ms: speculation, or a record that leaves something out"
 
 
 def _prediction(row: MeasuredRow, metric: str, measured: float, reason: str) -> Prediction:
@@ -120,16 +128,3 @@ def score_table(predictions: Sequence[Prediction]) -> tuple[ScoreLine, ...]:
             chosen = [p for p in predictions if getattr(p, key) == name and p.metric == metric]
             lines.append(score(name, metric, chosen))
     return tuple(lines)
-
-
-def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
-    """The predictions file: a line for every metric of every row asked. Written whole or not at all."""
-    partial = path.with_name(path.name + ".part")
-    with partial.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(PREDICTION_COLUMNS)
-        for p in predictions:
-            writer.writerow(
-                ["" if value is None else value for value in (getattr(p, c) for c in PREDICTION_COLUMNS)]
-            )
-    partial.replace(path)
