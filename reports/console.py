@@ -11,7 +11,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-MIN_WIDTH, PIPE_WIDTH, MAX_WIDTH = 60, 100, 120
+MIN_WIDTH, PIPE_WIDTH, MAX_WIDTH = 80, 100, 120
 
 
 class Tick(Protocol):

@@ -30,12 +30,12 @@ def gib(n_bytes: float) -> str:
     return f"{n_bytes / 2**30:,.2f} GiB"
 
 
-def decimal(value: float, unit: str) -> str:
+def decimal(value: float, unit: str, digits: int = 4) -> str:
     """A large count with a decimal prefix: `671.0 G`, `383.9 TFLOP`."""
     for factor, prefix in _DECIMAL:
         if abs(value) >= factor:
-            return f"{figure(value / factor)} {prefix}{unit}"
-    return f"{figure(value)} {unit}".strip()
+            return f"{figure(value / factor, digits)} {prefix}{unit}"
+    return f"{figure(value, digits)} {unit}".strip()
 
 
 def percent(fraction: float, digits: int = 1) -> str:

@@ -13,8 +13,8 @@ _FIGURES = {
     "flop": "FLOP",
     "causal_flop": "causal\nFLOP",
     "weight_bytes": "weights\nread",
-    "activation_read_bytes": "activations\nread",
-    "activation_write_bytes": "activations\nwritten",
+    "activation_read_bytes": "act.\nread",
+    "activation_write_bytes": "act.\nwritten",
     "cache_read_bytes": "cache\nread",
     "cache_write_bytes": "cache\nwritten",
 }
@@ -74,7 +74,7 @@ def _work_rows(summary: GraphSummary) -> list[Row]:
 
 def _figures(found: dict[str, int]) -> Iterator[str]:
     for name in _FIGURES:
-        yield decimal(found[name], "" if name.endswith("flop") else "B")
+        yield decimal(found[name], "" if name.endswith("flop") else "B", digits=3)
 
 
 def _forms(work: Work) -> list[Row]:

@@ -18,7 +18,7 @@ Rows = list[Row]
 
 GRADES = "A measured here, B calibrated on this device, C transferred or assumed, D datasheet only"
 #: heading -> suffix of the metric's name
-STATISTICS = {"mean": "", "p50": "_median", "p90": "_p90", "p95": "_p95", "p99": "_p99"}
+STATISTICS = {"mean": "", "p50": "_median", "p90": "_p90", "p99": "_p99"}
 LATENCIES = {"TTFT": "ttft", "TPOT": "tpot", "ITL": "itl", "E2E": "e2e"}
 
 
@@ -72,12 +72,11 @@ METRIC_COLUMNS = ("metric", ">value", ">90% interval", "unit", "grade")
 
 
 def metric_rows(forecast: Forecast, *, latencies: bool) -> Rows:
-    """Every metric, or all but those of the latency table."""
-    shown = set() if latencies else {f"{n}{s}_ms" for n in LATENCIES.values() for s in STATISTICS.values()}
+    """Every metric, or all but the latencies, which have a table of their own."""
     return [
         (name, figure(one.value), interval(one), one.unit, one.grade.value)
         for name, one in forecast.metrics.items()
-        if name not in shown
+        if latencies or name.split("_")[0] not in LATENCIES.values()
     ]
 
 
@@ -96,7 +95,7 @@ COMPARISON_COLUMNS = (
 def comparison_row(one: Comparison) -> Row:
     """A measured figure and its prediction."""
     return (
-        f"{one.point.isl:,}/{one.point.osl:,}",
+        f"{one.point.isl}/{one.point.osl}",
         str(one.point.concurrency),
         one.fact.metric + " (in calibration)" * one.fact.in_calibration,
         figure(one.fact.value),
@@ -127,13 +126,13 @@ def comparison_summary(comparisons: tuple[Comparison, ...]) -> str:
 
 CONTEXT_COLUMNS = (
     "input tokens",
-    ">TTFT alone",
+    ">TTFT\nalone",
     ">ratio",
-    ">TPOT alone",
+    ">TPOT\nalone",
     ">ratio",
-    ">TTFT loaded",
-    ">TPOT loaded",
-    ">cache holds",
+    ">TTFT\nloaded",
+    ">TPOT\nloaded",
+    ">cache\nholds",
 )
 
 

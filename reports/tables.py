@@ -17,7 +17,7 @@ def table(
     fold_first: bool = False,
 ) -> Group:
     """A table; columns whose heading starts with `>` are right-aligned, they and the first never wrap."""
-    made = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    made = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     for index, heading in enumerate(columns):
         numeric = heading.startswith(">")
         justify: JustifyMethod = "right" if numeric else "left"

@@ -17,20 +17,10 @@ _PLACE = re.compile(r"[\w.-]+\.csv:(\d+)(?::\d+)?\s+")
 
 def score_table(report: ValidationReport) -> Group:
     """One line a suite and metric, then one a deployment; errors in percent."""
-    columns = (
-        "rows",
-        "metric",
-        ">asked",
-        ">answered",
-        ">median",
-        ">mean",
-        ">p90",
-        ">bias",
-        ">cover",
-        ">half width",
-    )
+    columns = ("rows", "metric", ">rows", ">median", ">mean", ">p90", ">bias", ">cover", ">half")
     caption = (
-        "absolute errors in %, bias signed; cover: % inside the 90% interval, half: its half width\n"
+        "rows: answered of asked; absolute errors in %, bias signed; cover: % inside the 90% interval; "
+        "half: half its width in %\n"
         f"measured data {report.data_hash}"
     )
     return table("Errors", columns, map(_score_row, report.scores), caption=caption, fold_first=True)
@@ -41,8 +31,7 @@ def _score_row(line: ScoreLine) -> tuple[str, ...]:
     return (
         line.name.replace("|", " "),
         line.metric,
-        str(line.asked),
-        str(line.answered),
+        f"{line.answered}/{line.asked}",
         *(_one_decimal(value) for value in errors),
     )
 

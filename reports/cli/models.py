@@ -36,7 +36,7 @@ def _row(record: ModelRecord) -> tuple[str, ...]:
         str(config.num_attention_heads),
         str(config.n_routed_experts),
         f"{config.max_position_embeddings:,}",
-        ", ".join(f"{name} ({precision.value})" for name, precision in record.checkpoints.items()) or "-",
+        "\n".join(f"{name} ({precision.value})" for name, precision in record.checkpoints.items()) or "-",
     )
 
 

@@ -7,7 +7,7 @@ from hardware_specs.library import check_file, list_systems, load_system
 from hardware_specs.parts import SystemSpec
 from reports.cli.catalogue import Shown, add_actions, dispatch
 from reports.figures import figure_json, figure_table
-from reports.formatting import decimal, gib
+from reports.formatting import figure
 from reports.tables import definition, table
 
 
@@ -23,8 +23,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _listing() -> Shown:
     systems = [load_system(key) for key in list_systems()]
-    columns = ("system", "device", ">memory", ">bandwidth", ">bf16 peak", ">per node", ">fabric")
-    title = "Systems (peaks are dense; memory as the driver reports it; fabric in one direction)"
+    columns = (
+        "system",
+        ">memory\nGiB",
+        ">bandwidth\nTB/s",
+        ">bf16 peak\nTFLOP/s",
+        ">fabric\nGB/s",
+        ">devices\na node",
+        "device",
+    )
+    title = "Systems (peaks dense; memory as the driver reports it; fabric one way)"
     return {"systems": [_summary(system) for system in systems]}, [table(title, columns, map(_row, systems))]
 
 
@@ -33,12 +41,12 @@ def _row(system: SystemSpec) -> tuple[str, ...]:
     peak = system.device.peak_flop_per_s.get("bf16")
     return (
         system.key,
-        system.device.name,
-        gib(memory.capacity_bytes.value),
-        decimal(memory.bandwidth_bytes_per_s.value, "B/s"),
-        decimal(peak.value, "FLOP/s") if peak else "-",
+        figure(memory.capacity_bytes.value / 2**30),
+        figure(memory.bandwidth_bytes_per_s.value / 1e12),
+        figure(peak.value / 1e12) if peak else "-",
+        figure(system.node.scale_up.bandwidth_bytes_per_s.value / 1e9),
         str(system.devices_per_node),
-        decimal(system.node.scale_up.bandwidth_bytes_per_s.value, "B/s"),
+        system.device.name,
     )
 
 

@@ -1,5 +1,7 @@
 import json
+import re
 from collections.abc import Callable
+from os import terminal_size
 
 import pytest
 
@@ -40,10 +42,16 @@ def test_the_three_indicators_come_before_every_other_number(report: SimulationR
     assert places == sorted(places)
 
 
-def test_tables_stay_within_their_width_and_cut_nothing(report: SimulationReport) -> None:
-    text = printed(report)
-    assert max(map(len, text.splitlines())) <= 120
-    assert "…" not in text
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_tables_stay_within_the_terminal_and_cut_nothing(
+    report: SimulationReport, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda fallback: terminal_size((columns, 40)))
+    text = re.sub(r"\x1b\[[0-9;]*m", "", printed(report))
+    assert max(map(len, text.splitlines())) <= max(columns, 80)
+    for whole in ("time to first token (mean)", "x64 = 64,000", "[3,640, 4,450]", "2000/11"):
+        assert whole in text
 
 
 def test_every_number_stands_with_its_interval_and_grade(report: SimulationReport) -> None:
