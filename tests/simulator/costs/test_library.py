@@ -179,3 +179,20 @@ def test_a_hundred_thousand_gemms_take_about_a_second(library: KernelLibrary) ->
     begin = time.process_time()
     library.gemm(m, n, k, "bf16")
     assert time.process_time() - begin < 3.0  # 0.5 s on an idle core
+
+
+@pytest.mark.parametrize("backend", ["vllm", "sglang", "trtllm"])
+@pytest.mark.parametrize("system", ["a100_sxm_80gb", "h100_sxm", "h200_sxm", "b200_sxm", "gb200"])
+def test_no_shipped_kernel_beats_the_peak_or_the_bandwidth(system: str, backend: str) -> None:
+    library = KernelLibrary(load_system(system), backend)
+    peaks, bandwidth = library.device.peaks, library.device.bandwidth_bytes_per_s
+    m, n, k = np.meshgrid([1, 64, 1024, 16384], [512, 7168, 36864], [512, 7168, 18432])
+    for dtype, size, peak in [("bf16", 2.0, "bf16"), ("fp8", 1.0, "fp8"), ("nvfp4", 0.5625, "fp4")]:
+        if peak in peaks:
+            floor = np.maximum(2.0 * m * n * k / peaks[peak], size * n * k / bandwidth)
+            assert (library.gemm(m, n, k, dtype).latency_s > floor).all(), dtype
+    batch, context = np.meshgrid([1, 32, 256], [128, 4096, 65536])
+    assert (library.mla_decode(batch, context, 16).latency_s > 1152 * batch * context / bandwidth).all()
+    isl = np.array([128, 4096, 32768])
+    causal_flop = 2 * 128 * 320 * isl * (isl + 1) / 2
+    assert (library.mla_prefill(1, isl, 128).latency_s > causal_flop / peaks["bf16"]).all()
