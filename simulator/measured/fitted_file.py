@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from simulator.step.constants import StackConstants
 
+#: value, unit, source and kind of what a year of engine releases is worth
+YEARLY_SPREAD = (1.1, "1", "a year of releases changes results two- to fourfold: ln 3", "assumed")
+
 _UNITS = {
     "kernel_scale": ("1", 1.0, 4),
     "small_kernel_s": ("us", 1e6, 3),
@@ -40,6 +43,7 @@ def fitted_yaml(
         "schema_version: 1",
         f"made_by: {made_by}",
         f"version_spread_log_half_width: {_figure(version_spread, '1', spread_source, 'fitted')}",
+        f"yearly_spread_log_half_width: {_figure(*YEARLY_SPREAD)}",
         "constants:",
     ]
     for entry in entries:

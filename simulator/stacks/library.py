@@ -106,9 +106,17 @@ def load_stack(backend: str, version: str = "", on: str = "") -> Stack:
         constants=constants,
         exact=exact,
         reason=f"{how}{stand_in}",
-        spread=0.0 if exact else fitted_file().version_spread_log_half_width.value,
+        spread=0.0 if exact else _spread(file, release, constants.version),
         content_hash=content_hash(_package_file(f"{backend}.yaml"), _package_file("fitted.yaml")),
     )
+
+
+def _spread(file: StackFile, release: StackRelease, stand_in: str) -> float:
+    """Half width, in log space, of using another version's constants: more for each year between releases."""
+    fitted = fitted_file()
+    days = abs((release.released - _neighbour({r.version: r for r in file.versions}, stand_in).released).days)
+    yearly = fitted.yearly_spread_log_half_width.value * days / 365.25
+    return hypot(fitted.version_spread_log_half_width.value, yearly)
 
 
 def _release(file: StackFile, version: str, on: str) -> tuple[StackRelease, str]:

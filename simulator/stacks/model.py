@@ -98,6 +98,9 @@ class FittedFile(_Record):
     schema_version: int
     made_by: str
     version_spread_log_half_width: NumberQ
+    yearly_spread_log_half_width: NumberQ = Field(
+        description="added for each year between the releases of the version asked and the one that stands in"
+    )
     constants: tuple[FittedConstants, ...]
 
 

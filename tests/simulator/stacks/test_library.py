@@ -27,13 +27,13 @@ def test_a_release_candidate_is_older_than_its_release():
 
 
 def test_a_version_older_than_all_takes_the_oldest():
-    assert load_stack("vllm", "0.7.4.dev181").release.version == "0.8.5"
+    assert load_stack("vllm", "0.6.1").release.version == "0.7.3"
 
 
 def test_without_a_version_the_date_decides():
     assert load_stack("sglang", on="2025-11-18").release.version == "0.5.5"
     assert load_stack("sglang", on="2026-03-25").release.version == "0.5.9"
-    assert load_stack("sglang", on="2020-01-01").release.version == "0.4.6.post5"
+    assert load_stack("sglang", on="2020-01-01").release.version == "0.4.3"
 
 
 def test_standing_in_for_another_version_widens_the_interval():
@@ -49,6 +49,11 @@ def test_standing_in_for_another_version_widens_the_interval():
 def test_what_cannot_be_read_is_refused(backend, version, on):
     with pytest.raises(InputError):
         load_stack(backend, version, on)
+
+
+def test_a_year_between_releases_widens_the_interval_two_to_fourfold():
+    early, late = load_stack("sglang", "0.4.3"), load_stack("sglang", "0.5.12")
+    assert early.spread > late.spread
 
 
 def test_defaults_go_by_the_memory_of_the_device():
