@@ -51,7 +51,7 @@ def test_a_fit_reproduces_the_runs_that_made_it():
     fit = fit_constants(ROWS, closed_form, PRIOR, max_evaluations=40)
     # the priors hold what 18 rows cannot tell apart, so the fit is close and not exact
     assert np.abs(fit.tpot_log_error).max() < 0.05
-    assert np.abs(fit.ttft_log_error).max() < 0.10
+    assert np.abs(fit.ttft_log_error).max() < 0.15
     assert fit.n_rows == len(ROWS)
 
 
