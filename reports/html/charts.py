@@ -17,6 +17,7 @@ from simulator.forecast import MemoryFit
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#8C8C8C", "#F0E442")
 _FONT = {"family": "system-ui, sans-serif", "size": 13, "color": "#1b2430"}
 _GRID = "#e3e7ec"
+_OTHERS = "others"
 _OPERATORS = 12  # bars of the operator chart
 _COLOUR_OF_BOUND = dict(zip(BOUNDS, COLOURS, strict=False))
 Measured = Sequence[tuple[float, float]]
@@ -50,31 +51,36 @@ def load_chart(curve: LoadCurve, metric: str, title: str, unit: str, measured: M
 
 
 def breakdown_chart(breakdown: Mapping[str, Mapping[str, float]]) -> str:
-    """One bar a step, in shares of its time, part by part."""
-    parts = sorted(
-        {part for phase in breakdown.values() for part in phase}, key=lambda p: -_total(breakdown, p)
-    )
+    """One bar a step, in shares of its time, part by part; parts below 2% of every step are one."""
+    steps = {step: _merged(parts, _large_parts(breakdown)) for step, parts in breakdown.items()}
     figure = go.Figure()
-    for index, part in enumerate(parts):
-        share = [100 * phase.get(part, 0.0) / sum(phase.values()) for phase in breakdown.values()]
-        time = [f"{1e3 * phase.get(part, 0.0):.3g} ms" for phase in breakdown.values()]
+    for index, part in enumerate(dict.fromkeys(part for parts in steps.values() for part in parts)):
         figure.add_bar(
-            y=list(breakdown),
-            x=share,
+            y=list(steps),
+            x=[100 * parts.get(part, 0.0) / sum(parts.values()) for parts in steps.values()],
             name=part,
             orientation="h",
-            customdata=time,
+            customdata=[f"{1e3 * parts.get(part, 0.0):.3g} ms" for parts in steps.values()],
             hovertemplate="%{fullData.name}: %{customdata} (%{x:.1f}%)<extra></extra>",
-            marker_color=COLOURS[index % len(COLOURS)],
+            marker_color=COLOURS[6] if part == _OTHERS else COLOURS[index % len(COLOURS)],
         )
     figure.update_layout(barmode="stack", bargap=0.35)
     figure.update_xaxes(title="% of the step", range=[0, 100])
     figure.update_yaxes(autorange="reversed")
-    return fragment(figure, "breakdown", "", 130 + 55 * len(breakdown))
+    return fragment(figure, "breakdown", "", 130 + 55 * len(steps))
 
 
-def _total(breakdown: Mapping[str, Mapping[str, float]], part: str) -> float:
-    return sum(phase.get(part, 0.0) / sum(phase.values()) for phase in breakdown.values())
+def _large_parts(breakdown: Mapping[str, Mapping[str, float]]) -> set[str]:
+    steps = breakdown.values()
+    return {
+        part for parts in steps for part, seconds in parts.items() if seconds >= 0.02 * sum(parts.values())
+    }
+
+
+def _merged(parts: Mapping[str, float], large: set[str]) -> dict[str, float]:
+    """The large parts, the longest first, and the sum of the others."""
+    kept = {part: parts[part] for part in sorted(parts, key=lambda part: -parts[part]) if part in large}
+    return kept | {_OTHERS: sum(parts.values()) - sum(kept.values())}
 
 
 def operator_chart(step: TypicalStep, name: str) -> str:
@@ -89,7 +95,7 @@ def operator_chart(step: TypicalStep, name: str) -> str:
         figure.add_bar(
             y=[label for label, _ in own],
             x=[time_ms for _, time_ms in own],
-            name=bound or "others",
+            name=bound or _OTHERS,
             orientation="h",
             marker_color=_COLOUR_OF_BOUND.get(bound, COLOURS[6]),
             hovertemplate="%{y}: %{x:.4g} ms<extra></extra>",

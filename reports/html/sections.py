@@ -179,7 +179,7 @@ def memory(report: SimulationReport) -> Parts:
     """What fills a device, and the cache that is left."""
     fit = report.forecast.memory
     note = f"Capacity {gib(fit.capacity_bytes)} as the driver reports it; usable {gib(fit.usable_bytes)}. "
-    note += f"In this run the {rows.cache_use(report.forecast)}."
+    note += f"In this run: {rows.cache_use(report.forecast)}."
     return note, charts.memory_chart(fit), table(rows.MEMORY_COLUMNS, rows.memory_rows(fit))
 
 
