@@ -165,7 +165,11 @@ def write_device(folder: Path, fitted: Iterable[FittedCase]) -> Path:
         "entries": [case.entry() for case in cases] + [_BANDWIDTH_ENTRY],
     }
     path = folder / f"kernels_{device.key}.yaml"
-    header = f"# Kernel constants of {device.key}, written by `python -m simulator.measured.kernel_fit`.\n"
+    header = (
+        f"# Kernel constants of {device.key}, written by `python -m simulator.measured.kernel_fit`.\n"
+        f"# figures: what the fit read from devices/{device.key}.yaml and its parts, where each has its source.\n"
+        "# errors: mean absolute, as fractions; log_half_width: of the 90% interval, conformal by site.\n"
+    )
     path.write_text(header + yaml.safe_dump(document, sort_keys=False, width=110), encoding="utf-8")
     return path
 
