@@ -5,8 +5,14 @@ from dataclasses import dataclass
 
 from simulator.step.constants import StackConstants
 
-#: value, unit, source and kind of what a year of engine releases is worth
-YEARLY_SPREAD = (1.1, "1", "a year of releases changes results two- to fourfold: ln 3", "assumed")
+#: value, unit, source and kind of what a year of engine releases is worth, forwards and backwards
+YEARLY_SPREAD_NEWER = (
+    0.4,
+    "1",
+    "SGLang 0.5.5 and 0.5.9, a third of a year apart, differ by a tenth",
+    "assumed",
+)
+YEARLY_SPREAD_OLDER = (1.1, "1", "engines new to a model gain two- to fourfold in a year: ln 3", "assumed")
 
 _UNITS = {
     "kernel_scale": ("1", 1.0, 4),
@@ -43,7 +49,8 @@ def fitted_yaml(
         "schema_version: 1",
         f"made_by: {made_by}",
         f"version_spread_log_half_width: {_figure(version_spread, '1', spread_source, 'fitted')}",
-        f"yearly_spread_log_half_width: {_figure(*YEARLY_SPREAD)}",
+        f"yearly_spread_newer: {_figure(*YEARLY_SPREAD_NEWER)}",
+        f"yearly_spread_older: {_figure(*YEARLY_SPREAD_OLDER)}",
         "constants:",
     ]
     for entry in entries:

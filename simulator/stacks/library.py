@@ -114,9 +114,10 @@ def load_stack(backend: str, version: str = "", on: str = "") -> Stack:
 def _spread(file: StackFile, release: StackRelease, stand_in: str) -> float:
     """Half width, in log space, of using another version's constants: more for each year between releases."""
     fitted = fitted_file()
-    days = abs((release.released - _neighbour({r.version: r for r in file.versions}, stand_in).released).days)
-    yearly = fitted.yearly_spread_log_half_width.value * days / 365.25
-    return hypot(fitted.version_spread_log_half_width.value, yearly)
+    known = _neighbour({r.version: r for r in file.versions}, stand_in)
+    years = (release.released - known.released).days / 365.25
+    yearly = fitted.yearly_spread_newer if years > 0 else fitted.yearly_spread_older
+    return hypot(fitted.version_spread_log_half_width.value, yearly.value * years)
 
 
 def _release(file: StackFile, version: str, on: str) -> tuple[StackRelease, str]:

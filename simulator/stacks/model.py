@@ -98,8 +98,11 @@ class FittedFile(_Record):
     schema_version: int
     made_by: str
     version_spread_log_half_width: NumberQ
-    yearly_spread_log_half_width: NumberQ = Field(
-        description="added for each year between the releases of the version asked and the one that stands in"
+    yearly_spread_newer: NumberQ = Field(
+        description="log half width added for each year that the version asked is newer than its stand-in"
+    )
+    yearly_spread_older: NumberQ = Field(
+        description="log half width added for each year that the version asked is older than its stand-in"
     )
     constants: tuple[FittedConstants, ...]
 
