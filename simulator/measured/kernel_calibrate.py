@@ -167,7 +167,7 @@ def write_device(folder: Path, fitted: Iterable[FittedCase]) -> Path:
     path = folder / f"kernels_{device.key}.yaml"
     header = (
         f"# Kernel constants of {device.key}, written by `python -m simulator.measured.kernel_fit`.\n"
-        f"# figures: what the fit read from devices/{device.key}.yaml and its parts, which give their sources.\n"
+        f"# figures: what the fit read from devices/{device.key}.yaml and its parts, with their sources.\n"
         "# errors: mean absolute, as fractions; log_half_width: of the 90% interval, conformal by site.\n"
     )
     path.write_text(header + yaml.safe_dump(document, sort_keys=False, width=110), encoding="utf-8")
