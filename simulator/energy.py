@@ -5,19 +5,24 @@ devices draw idle power. Host, network and cooling are not included.
 """
 
 from hardware_specs.records.evidence import Estimate, Grade, worst
-from model_graphs.runs.records import ServingRun
+from model_graphs.runs.records import ServingRun, StepRun
 from simulator.costs.energy import PowerModel, power_model
 from simulator.prepared import Prepared
 from simulator.step.pricing import Work, graph_work
 
 
-def step_energy(prepared: Prepared, work: Work, seconds: float, grade: Grade) -> tuple[Estimate, Estimate]:
-    """(energy in J, power in W) of all devices of a replica in one step; `work` is one rank's."""
+def step_energy(prepared: Prepared, run: StepRun, grade: Grade) -> tuple[Estimate, Estimate]:
+    """(energy in J, power in W) of all devices of a replica in one step.
+
+    The energy is that of the spans, and active watts while a rank waits; where streams overlap, active watts
+    are counted once for each, which the interval covers.
+    """
     model = power_model(prepared.system.device)
-    joules = model.energy_j(work.flop, work.traffic_bytes, seconds) * prepared.layout.n_ranks
+    waiting_s = max(run.makespan_s * run.n_ranks - sum(s.end_s - s.start_s for s in run.spans), 0.0)
+    joules = sum(span.energy_j for span in run.spans) + model.active_w * waiting_s
     known = worst(grade, model.grade)
     energy = Estimate.from_log_half_width(joules, model.log_half_width, "J", known)
-    return energy, _power(model, joules / seconds, prepared.layout.n_ranks, known)
+    return energy, _power(model, joules / run.makespan_s, run.n_ranks, known)
 
 
 def serving_energy(prepared: Prepared, run: ServingRun, grade: Grade) -> dict[str, Estimate]:

@@ -39,9 +39,7 @@ def assumptions_of(prepared: Prepared, scenario: Scenario) -> tuple[Assumption, 
     chosen.append(_figure("workspace", rules.workspace))
     constants = prepared.stack.constants
     chosen += [_figure(name, getattr(constants, name)) for name in StackConstants.names()]
-    chosen += [
-        Assumption("kernels", evidence, "calibration", "fitted") for evidence in prepared.components.evidence
-    ]
+    chosen += _kernels(prepared.components.evidence)
     return tuple(chosen)
 
 
@@ -52,7 +50,17 @@ def _tiered(name: str, stated: int | None, used: int) -> Assumption:
 
 
 def _figure(name: str, figure: Quantity) -> Assumption:
-    return Assumption(name, f"{figure.value:g} (SI)", figure.source, str(figure.kind))
+    return Assumption(name, figure.written(), figure.source, str(figure.kind))
+
+
+def _kernels(evidence: tuple[str, ...]) -> list[Assumption]:
+    """One entry a calibrated kernel, whatever combinations of them operators used."""
+    parts = {part.removeprefix("fastest of: ").strip() for text in evidence for part in text.split("; ")}
+    split = (part.partition(": ") for part in sorted(parts))
+    return [
+        Assumption("kernel", name, source or "one rank needs no kernel", "fitted")
+        for name, _, source in split
+    ]
 
 
 def versions() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Where a run's mean decode step spends its time, by component; seconds that sum to the step."""
 
 from model_graphs.runs.records import ServingRun
+from simulator.costs.energy import power_model
 from simulator.engine.streams import run_step
 from simulator.prepared import Prepared
 from simulator.step.breakdown import break_down
@@ -17,6 +18,7 @@ def mean_decode_step(prepared: Prepared, run: ServingRun) -> PricedStep:
         prepared.graphs["decode"],
         prepared.library,
         prepared.stack.constants.plain(),
+        power_model(prepared.system.device),
         {"B": batch, "S": 1.0, "T": max(context - 1, 0.0)},
         n_ranks=1,
         sampled=batch,

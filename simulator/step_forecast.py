@@ -6,6 +6,7 @@ from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.evidence import Estimate, worst
 from hardware_specs.records.hashing import content_hash
 from model_graphs.runs.records import StepRun
+from simulator.costs.energy import power_model
 from simulator.energy import step_energy
 from simulator.engine.streams import run_step
 from simulator.ledger import versions
@@ -53,6 +54,7 @@ def forecast_step(deployment: Deployment, phase: str, batch: int, length: int, p
         prepared.graphs[phase],
         prepared.library,
         prepared.stack.constants.plain(),
+        power_model(prepared.system.device),
         point,
         n_ranks=prepared.layout.n_ranks,
         sampled=sampled,
@@ -62,7 +64,7 @@ def forecast_step(deployment: Deployment, phase: str, batch: int, length: int, p
     grade = worst(priced.grade, prepared.stack.grade)
     width = prepared.stack.tpot_log_half_width
     work = graph_work(prepared.graphs[phase], point, sampled)
-    energy, power = step_energy(prepared, work, run.makespan_s, grade)
+    energy, power = step_energy(prepared, run, grade)
     breakdown = break_down(run)
     return StepForecast(
         deployment=deployment,

@@ -7,6 +7,7 @@ import numpy as np
 
 from hardware_specs.records.evidence import Grade, worst
 from model_graphs.graph import Block, Operator, OperatorGraph, Stream
+from simulator.costs.energy import PowerModel
 from simulator.costs.estimates import BOUNDS
 from simulator.costs.expert_load import expert_load
 from simulator.costs.library import KernelLibrary
@@ -16,6 +17,8 @@ from simulator.step.constants import StackConstants
 from simulator.step.program import StepProgram, TimedBlock, TimedOperator, unroll
 
 Point = Mapping[str, float]
+
+_NO_TRAFFIC_BYTES = 1e-6  # so little that only the launch of a kernel is left
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ def price_step(
     graph: OperatorGraph,
     library: KernelLibrary,
     constants: StackConstants,
+    power: PowerModel,
     point: Point,
     *,
     n_ranks: int,
@@ -50,68 +54,75 @@ def price_step(
     `sampled` rows go through the head; `running` sequences of all ranks pay for host work. The host time of a
     stack is a floor under the launch of the next step, so it stands before the step's operators.
     """
-    grades: list[Grade] = []
-    evidence: set[str] = set()
-    blocks = []
-    scale = constants.kernel_scale * (1.0 if graph.phase == "decode" else constants.prefill_scale)
-    for block in graph.blocks:
-        at = dict(point, B=sampled, S=1.0, T=0.0) if block.name == "head" else dict(point)
-        operators = tuple(
-            _timed(op, library, scale, constants.small_kernel_s, at, grades, evidence)
-            for op in block.operators
+    pricer = _StepPricer(graph.phase, library, constants, power)
+    head = {**point, "B": sampled, "S": 1.0, "T": 0.0}
+    blocks = [
+        TimedBlock(
+            block.name,
+            block.repeat,
+            tuple(pricer.timed(op, head if block.name == "head" else point) for op in block.operators),
         )
-        blocks.append(TimedBlock(block.name, block.repeat, operators))
-    host_s = constants.host_base_s + constants.host_per_sequence_s * running
-    if graph.phase != "decode":
-        host_s += constants.host_prefill_s
-    operators = unroll(blocks)
-    if host_s > 0:
-        operators = _after_host(operators, host_s)
-    return PricedStep(StepProgram(operators, n_ranks), worst(*grades), tuple(sorted(evidence)))
+        for block in graph.blocks
+    ]
+    operators = pricer.after_host(unroll(blocks), running)
+    return PricedStep(StepProgram(operators, n_ranks), worst(*pricer.grades), tuple(sorted(pricer.evidence)))
 
 
-def _timed(
-    operator: Operator,
-    library: KernelLibrary,
-    scale: float,
-    small_kernel_s: float,
-    at: Point,
-    grades: list[Grade],
-    evidence: set[str],
-) -> TimedOperator:
-    estimate = price_operator(library, operator, at)
-    grades.append(estimate.grade)
-    evidence.add(estimate.evidence)
-    work = operator_work(operator, at)
-    seconds = float(estimate.latency_s)
-    if operator.kind in BANDWIDTH_KINDS:
-        seconds += small_kernel_s - float(library.bandwidth_bound(1e-6, "add").latency_s)
-    elif operator.collective is None:
-        seconds *= scale
-    return TimedOperator(
-        name=operator.name,
-        kind=operator.kind,
-        component=operator.component,
-        stream=operator.stream,
-        duration_s=max(seconds, 0.0),
-        deps=operator.deps,
-        collective=operator.collective is not None,
-        bound=BOUNDS[int(estimate.bound)],
-        flop=work.flop,
-        traffic_bytes=work.traffic_bytes,
-    )
+class _StepPricer:
+    """Turns operators into timed ones under a stack's constants, and collects what that rests on."""
 
+    def __init__(
+        self, phase: str, library: KernelLibrary, constants: StackConstants, power: PowerModel
+    ) -> None:
+        self.library = library
+        self.constants = constants
+        self.power = power
+        self.prefills = phase != "decode"
+        self.scale = constants.kernel_scale * (constants.prefill_scale if self.prefills else 1.0)
+        self.launch_s = float(library.bandwidth_bound(_NO_TRAFFIC_BYTES, "add").latency_s)
+        self.grades: list[Grade] = []
+        self.evidence: set[str] = set()
 
-def _after_host(operators: tuple[TimedOperator, ...], host_s: float) -> tuple[TimedOperator, ...]:
-    """The operators behind one host operator that everything waits for."""
-    host = TimedOperator("host", "host", "host", Stream.COMPUTE, host_s, bound="launch")
-    moved = (_shifted(op) for op in operators)
-    return (host, *moved)
+    def timed(self, operator: Operator, at: Point) -> TimedOperator:
+        """The operator with its duration, bound, work and energy on one rank."""
+        estimate = price_operator(self.library, operator, at)
+        self.grades.append(estimate.grade)
+        self.evidence.add(estimate.evidence)
+        seconds = self._seconds(operator, float(estimate.latency_s))
+        work = operator_work(operator, at)
+        return TimedOperator(
+            name=operator.name,
+            kind=operator.kind,
+            component=operator.component,
+            stream=operator.stream,
+            duration_s=seconds,
+            deps=operator.deps,
+            collective=operator.collective is not None,
+            bound=BOUNDS[int(estimate.bound)],
+            flop=work.flop,
+            traffic_bytes=work.traffic_bytes,
+            energy_j=self.power.energy_j(work.flop, work.traffic_bytes, seconds),
+        )
 
+    def after_host(self, operators: tuple[TimedOperator, ...], running: float) -> tuple[TimedOperator, ...]:
+        """The operators behind one host operator that everything waits for, where it takes time."""
+        host_s = self.constants.host_base_s + self.constants.host_per_sequence_s * running
+        host_s += self.constants.host_prefill_s if self.prefills else 0.0
+        if host_s <= 0:
+            return operators
+        energy_j = self.power.energy_j(0.0, 0.0, host_s)
+        host = TimedOperator(
+            "host", "host", "host", Stream.COMPUTE, host_s, bound="launch", energy_j=energy_j
+        )
+        moved = (replace(op, deps=tuple(dep + 1 for dep in op.deps) or (0,)) for op in operators)
+        return (host, *moved)
 
-def _shifted(operator: TimedOperator) -> TimedOperator:
-    deps = tuple(dep + 1 for dep in operator.deps) or (0,)
-    return replace(operator, deps=deps)
+    def _seconds(self, operator: Operator, latency_s: float) -> float:
+        if operator.collective is not None:
+            return latency_s
+        if operator.kind in BANDWIDTH_KINDS:
+            return max(latency_s - self.launch_s, 0.0) + self.constants.small_kernel_s
+        return self.scale * latency_s
 
 
 def operator_work(operator: Operator, at: Point) -> Work:

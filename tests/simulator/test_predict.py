@@ -78,9 +78,25 @@ def test_what_the_ledger_lists_has_a_source(result):
     assert all(entry.source for entry in result.assumptions)
 
 
-def test_a_request_longer_than_the_cache_is_infeasible():
-    with pytest.raises(InfeasibleError, match="KV cache"):
+def test_a_request_longer_than_the_context_is_infeasible():
+    with pytest.raises(InfeasibleError, match="context of deepseek-r1"):
         forecast(scenario(concurrency=1, isl=900_000))
+
+
+def test_a_request_longer_than_the_cache_is_infeasible():
+    four = R1.model_copy(update={"system": "b200_sxm", "gpus": 4, "tp": 4, "gpu_memory_fraction": 0.92})
+    with pytest.raises(InfeasibleError, match="KV cache"):
+        forecast(scenario(concurrency=1, isl=160_000, deployment=four))
+
+
+def test_arrivals_set_the_throughput_whatever_the_clock():
+    workload = Workload(
+        arrivals=Poisson(rate_per_s=0.05, requests=40),
+        input_tokens=Lengths(mean=512),
+        output_tokens=Lengths(mean=16),
+    )
+    rate = forecast(scenario(workload=workload)).metrics["samples_per_s"]
+    assert rate.high / rate.low < 1.1
 
 
 def test_arrivals_bind_where_engines_idle():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from simulator.costs.energy import power_model
 from simulator.engine.streams import run_step
 from simulator.prepared import prepare
 from simulator.scenario.model import Deployment
@@ -33,6 +34,7 @@ def test_the_table_and_the_step_engine_agree_on_a_decode_step(ready, batch, cont
         ready.graphs["decode"],
         ready.library,
         PLAIN,
+        power_model(ready.system.device),
         {"B": float(batch), "S": 1.0, "T": context - 1.0},
         n_ranks=8,
         sampled=float(batch),

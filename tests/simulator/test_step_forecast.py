@@ -1,0 +1,56 @@
+"""One step as a user asks for it: sums, limits and refusals."""
+
+import pytest
+
+from hardware_specs.records.errors import InputError
+from simulator.scenario.model import Deployment
+from simulator.step_forecast import forecast_step
+
+R1 = Deployment(model="deepseek-r1", system="h200_sxm", stack="sglang", stack_version="0.5.9")
+
+
+@pytest.fixture(scope="module")
+def decode():
+    return forecast_step(R1, "decode", 16, 2048)
+
+
+def test_the_energy_of_the_spans_is_the_energy_of_the_step(decode):
+    assert sum(span.energy_j for span in decode.run.spans) == pytest.approx(decode.energy_j.value)
+
+
+def test_power_is_energy_over_time_and_below_the_boards_limit(decode):
+    assert decode.power_w.value == pytest.approx(decode.energy_j.value / decode.run.makespan_s)
+    assert decode.power_w.high <= 8 * 700
+
+
+def test_the_work_of_the_step_is_that_of_its_operators(decode):
+    one_rank = [span for span in decode.run.spans if span.rank == 0]
+    assert sum(span.flop for span in one_rank) == pytest.approx(decode.work.flop)
+    assert sum(span.traffic_bytes for span in one_rank) == pytest.approx(decode.work.traffic_bytes)
+
+
+def test_a_longer_context_takes_longer_and_more_energy(decode):
+    longer = forecast_step(R1, "decode", 16, 32768)
+    assert longer.latency.value > decode.latency.value
+    assert longer.energy_j.value > decode.energy_j.value
+
+
+def test_a_prompt_after_a_prefix_takes_longer_than_one_without():
+    alone = forecast_step(R1, "chunked_prefill", 1, 2048, 16)
+    after = forecast_step(R1, "chunked_prefill", 1, 2048, 32768)
+    assert after.latency.value > alone.latency.value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        (("training", 1, 1), "phase"),
+        (("decode", 0, 1), "batch"),
+        (("decode", 1, 0), "length"),
+        (("prefill", 1, 10, 5), "past"),
+    ],
+)
+def test_what_is_no_step_is_refused(arguments, path):
+    with pytest.raises(InputError) as caught:
+        forecast_step(R1, *arguments)
+    assert path in {problem.path for problem in caught.value.problems}
