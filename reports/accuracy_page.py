@@ -1,6 +1,6 @@
 """Makes `docs/accuracy.md` and the accuracy card: `python -m reports.accuracy_page`.
 
-It needs the measured data and the extra `[fit]`.
+It needs the measured data and the extras `[fit]` and `[silicon]`.
 
 Three labels are kept apart: `dev` rows were never fitted; `calib, deployment left out` rows are predicted by
 constants refitted without their deployment; `in calibration` rows were seen by the fit that predicts them.
@@ -23,6 +23,9 @@ from simulator.measured.calibrate_stacks import (
     leave_one_deployment_out,
     version_of,
 )
+from simulator.measured.kernel_cases import all_cases
+from simulator.measured.kernel_score import accuracy_fragment
+from simulator.measured.kernel_score import score as kernel_score
 from simulator.measured.rows import MeasuredRow
 from simulator.measured.score import Prediction, ScoreLine, score
 from simulator.measured.serving_rows import DYNAMO, SPECULATION, STALL
@@ -179,10 +182,10 @@ def _finite(line: ScoreLine) -> ScoreLine:
     )
 
 
-def kernel_section(root: Path) -> str:
-    """The kernel scores as the kernel scorer wrote them; they change only with the calibrations."""
-    fragment = root / "docs" / "kernel-accuracy.md"
-    return fragment.read_text(encoding="utf-8") if fragment.is_file() else ""
+def kernel_section() -> str:
+    """Scores of every kernel family on sites that no fit saw."""
+    scores = [kernel_score(case) for case in all_cases()]
+    return f"## Kernels\n\n{accuracy_fragment(scores)}"
 
 
 def main(say: Say = lambda text: print(text, file=sys.stderr)) -> int:
@@ -195,7 +198,7 @@ def main(say: Say = lambda text: print(text, file=sys.stderr)) -> int:
         "version": versions()["silicast"],
     }
     lines = [*serving_lines(data), *figure_lines(data)]
-    write_text(ROOT / "docs" / "accuracy.md", page(lines, kernel_section(ROOT), stamp))
+    write_text(ROOT / "docs" / "accuracy.md", page(lines, kernel_section(), stamp))
     write_text(ROOT / "reports" / "accuracy.json", card(lines, stamp))
     say(f"wrote docs/accuracy.md and reports/accuracy.json: {len(lines)} lines")
     return 0
