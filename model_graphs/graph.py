@@ -64,6 +64,7 @@ class Stream(StrEnum):
     COMPUTE = "compute"
     COMMUNICATION = "communication"
     COPY = "copy"
+    SECOND_COMPUTE = "second compute"
 
 
 @with_config(_STRICT)

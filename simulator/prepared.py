@@ -111,6 +111,7 @@ def prepare(deployment: Deployment) -> Prepared:
     graphs = rank_graphs(deployment, model, system, layout, kv_dtype)
     memory = _memory(deployment, model, system, stack, graphs["prefill"], kv_dtype)
     library = KernelLibrary(system, deployment.stack)
+    second = stack.rules.second_stream_tokens.value
     return Prepared(
         deployment=deployment,
         model=model,
@@ -120,7 +121,7 @@ def prepare(deployment: Deployment) -> Prepared:
         kv_dtype=kv_dtype,
         graphs=graphs,
         library=library,
-        components=ComponentBuilder(library, graphs["decode"], graphs["prefill"], layout.dp).build(),
+        components=ComponentBuilder(library, graphs["decode"], graphs["prefill"], layout.dp, second).build(),
         memory=memory,
         notes=(*model.notes, *graphs["decode"].notes),
     )
@@ -182,7 +183,7 @@ def _rank_graph(
     phase: str, deployment: Deployment, model: ModelRecord, system: SystemSpec, layout: Layout, kv_dtype: str
 ) -> OperatorGraph:
     supported = frozenset(dtype for dtype in COMPUTE_DTYPES if system.device.supports(dtype))
-    local = apply_layout(load_graph(model.key, phase), layout)
+    local = apply_layout(load_graph(model, phase), layout)
     return apply_precision(local, deployment.precision, kv_dtype, supported)
 
 

@@ -59,6 +59,7 @@ def forecast_step(deployment: Deployment, phase: str, batch: int, length: int, p
         n_ranks=prepared.layout.n_ranks,
         sampled=sampled,
         running=float(batch) if phase == "decode" else 0.0,
+        second_stream_tokens=prepared.stack.rules.second_stream_tokens.value,
     )
     run = run_step(priced.program)
     grade = worst(priced.grade, prepared.stack.grade)

@@ -25,7 +25,7 @@ from simulator.measured.stack_fit import LABELLED_PRIORS, PRIORS, Fit, Predict, 
 from simulator.prepared import prepare
 from simulator.scenario.model import Workload
 from simulator.serving.workload import Requests, generate
-from simulator.stacks.library import BACKENDS, load_stack, stack_file
+from simulator.stacks.library import BACKENDS, load_stack
 from simulator.step.constants import StackConstants
 
 FloatArray = NDArray[np.float64]
@@ -34,6 +34,7 @@ Say = Callable[[str], None]
 MADE_BY = "python -m simulator.measured.calibrate_stacks"
 COVERAGE = 0.90
 LEAST_ROWS = 6  # a version with fewer rows keeps its engine's constants
+FITTED_ERA = "2025-12-31"  # most fitted runs are of these months; an unfitted engine is taken to be as mature
 UNFITTED_HALF_WIDTHS = (0.35, 0.90)  # TPOT, TTFT of an engine without a fitted run
 LEAST_HALF_WIDTHS = (0.08, 0.20)  # TPOT, TTFT: repeatability across images, and of TTFT
 VERSION_TIGHTNESS = 1.5  # priors of a version around its engine, against those of the engine
@@ -164,9 +165,10 @@ def engine_entries(
     """Entries of one engine, and the log TPOT errors of its plain rows under its common constants."""
     fit = fit_engine(rows)
     widths = _half_widths(leave_one_deployment_out(rows, say))
-    fits = dict(fit.versions)
-    fits.setdefault(oldest_version(backend), fit.engine)
-    entries = [_entry(backend, version, fits[version], widths[label_of(version)]) for version in sorted(fits)]
+    entries = [
+        _entry(backend, version, own, widths[label_of(version)])
+        for version, own in sorted(fit.versions.items())
+    ]
     plain = [row for row in rows if not label_of(version_of(row))]
     return entries, log_errors(plain, predict_row, fit.engine.constants)[0]
 
@@ -207,7 +209,7 @@ def prior_entry(backend: str) -> FittedEntry:
     """The entry of an engine without a row to fit: the centre of the priors, and wide."""
     return FittedEntry(
         backend=backend,
-        version=oldest_version(backend),
+        version=load_stack(backend, on=FITTED_ERA).release.version,
         constants=StackConstants(**{name: prior.centre for name, prior in PRIORS.items()}),
         n_rows=0,
         source="centre of the fit's priors: no run of this engine was fitted",
@@ -216,11 +218,6 @@ def prior_entry(backend: str) -> FittedEntry:
         ttft_log_half_width=UNFITTED_HALF_WIDTHS[1],
         width_source="about twice what fitted engines leave on unseen deployments",
     )
-
-
-def oldest_version(backend: str) -> str:
-    """The oldest version that is modelled of an engine."""
-    return stack_file(backend).versions[0].version
 
 
 def main(say: Say = lambda text: print(text, file=sys.stderr)) -> int:

@@ -45,6 +45,9 @@ class StackRules(_Record):
     attention_dp_wait_steps: NumberQ = Field(
         description="steps that a prompt waits under attention DP for the other ranks to have one too"
     )
+    second_stream_tokens: NumberQ = Field(
+        description="tokens of a rank up to which shared experts run beside the routed ones"
+    )
     kv_dtype: dict[str, str] = Field(
         description="cache dtype by `precision/architecture` or weight precision; `default` otherwise"
     )

@@ -1,8 +1,9 @@
 """Where the time of a step goes, in parts that add up to its makespan.
 
-At every moment a rank's time belongs to its compute stream while that is busy; else to its communication
-stream, which is then exposed; else to its copy stream; else the rank is idle (it waits for other ranks, a
-dependency, the host or the end). Times are means over ranks, so that the parts of uneven ranks still add up.
+At every moment a rank's time belongs to its compute stream while that is busy; else to its second compute
+stream; else to its communication stream, which is then exposed; else to its copy stream; else the rank is
+idle (it waits for other ranks, a dependency, the host or the end). Times are means over ranks, so that the
+parts of uneven ranks still add up.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from model_graphs.graph import Stream
 from model_graphs.runs.records import FloatArray, Span, StepRun
 
 #: whose time it is when several streams of a rank are busy, first to last; any other stream comes after them
-PRECEDENCE = (Stream.COMPUTE, Stream.COMMUNICATION, Stream.COPY)
+PRECEDENCE = (Stream.COMPUTE, Stream.SECOND_COMPUTE, Stream.COMMUNICATION, Stream.COPY)
 IDLE = "idle"
 VIEWS = ("component", "kind", "bound", "stream")
 

@@ -16,17 +16,19 @@ def step_table(components: StepComponents, constants: StackConstants, max_tokens
     total_counts = np.arange(max_tokens * components.dp + 1, dtype=np.float64)
     local = _seconds(components.local, constants, constants.kernel_scale)
     expert = _seconds(components.expert, constants, constants.kernel_scale)
+    shared = _seconds(components.shared, constants, constants.kernel_scale)
+    hidden = _hidden_seconds(components, shared, expert)
     head = _seconds(components.head, constants, constants.kernel_scale)
     decode = _seconds(components.decode, constants, constants.kernel_scale)
     return StepTable(
-        local_s=_on_counts(components.tokens, local, counts),
+        local_s=_on_counts(components.tokens, local + shared - hidden, counts),
         expert_s=_on_counts(components.tokens, expert, total_counts),
         head_s=_on_counts(components.tokens, head, np.arange(2049, dtype=np.float64)),
         decode=AttentionGrid(components.decode_sequences, components.decode_context, decode),
         prefill=AttentionGrid(
             components.prefill_chunks,
             components.prefill_length,
-            _prefill_seconds(components, constants, local + expert),
+            _prefill_seconds(components, constants, local + shared + expert),
         ),
         prefix_s=components.prefix_s * constants.prefill_scale,
         host_base_s=constants.host_base_s,
@@ -34,6 +36,12 @@ def step_table(components: StepComponents, constants: StackConstants, max_tokens
         host_prefill_s=constants.host_prefill_s,
         dp=components.dp,
     )
+
+
+def _hidden_seconds(components: StepComponents, shared: FloatArray, expert: FloatArray) -> FloatArray:
+    """What the second stream hides: the shorter of shared and routed experts, while tokens are few."""
+    routed = np.interp(components.tokens * components.dp, components.tokens, expert)
+    return np.where(components.tokens <= components.second_stream_tokens, np.minimum(shared, routed), 0.0)
 
 
 def _prefill_seconds(components: StepComponents, constants: StackConstants, linear: FloatArray) -> FloatArray:

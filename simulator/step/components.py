@@ -1,12 +1,13 @@
 """Latencies of a step by ingredient, before a stack's constants: what `StepTable` is made of.
 
-A graph's operators fall into four groups, found from the graphs themselves and not by name:
+A graph's operators fall into five groups, found from the graphs themselves:
 
-- token operators: in the decode and the prefill graph alike, and independent of past tokens. They see every
-token of a rank, so one table over token counts serves every mixture of decodes and prefill chunks; - routed
-experts and the collectives that feed them, which see the tokens of all attention ranks; - the head block,
-which sees one row a sampled sequence; - phase operators: attention of decode and of prefill, each on a grid
-of (sequences, length).
+- token operators, in the decode and the prefill graph alike and independent of past tokens: they see every
+  token of a rank, so one table over token counts serves every mixture of decodes and prefill chunks;
+- shared experts, likewise, which a stack may run on a second stream beside the routed ones;
+- routed experts and the collectives that feed them, which see the tokens of all attention ranks;
+- the head block, which sees one row a sampled sequence;
+- phase operators: attention of decode and of prefill, each on a grid of (sequences, length).
 """
 
 from collections.abc import Iterable, Mapping
@@ -100,6 +101,7 @@ class StepComponents:
 
     tokens: FloatArray
     local: Tally
+    shared: Tally
     expert: Tally
     head: Tally
     decode_sequences: FloatArray
@@ -110,6 +112,7 @@ class StepComponents:
     prefill: Tally
     prefix_s: float
     dp: int
+    second_stream_tokens: float
     log_half_width: float
     grade: Grade
     evidence: tuple[str, ...]
@@ -119,12 +122,18 @@ class ComponentBuilder:
     """Prices the operators of a rank's graphs and sorts them into groups."""
 
     def __init__(
-        self, library: KernelLibrary, decode: OperatorGraph, prefill: OperatorGraph, dp: int
+        self,
+        library: KernelLibrary,
+        decode: OperatorGraph,
+        prefill: OperatorGraph,
+        dp: int,
+        second_stream_tokens: float,
     ) -> None:
         self.library = library
         self.decode_graph = decode
         self.prefill_graph = prefill
         self.dp = dp
+        self.second_stream_tokens = second_stream_tokens
         self.launch_s = float(library.bandwidth_bound(_NO_TRAFFIC_BYTES, "add").latency_s)
         self.estimates: list[
             tuple[str, float, float]
@@ -145,12 +154,13 @@ class ComponentBuilder:
             (n, op) for n, op in _body(self.prefill_graph) if (op.name, op.kind) not in shared or _past(op)
         ]
         tokens = TOKEN_GRID
-        local = self._tally(
-            [o for o in token_ops if not _routed(o[1])], {"B": tokens, "S": 1.0, "T": 0.0}, 64
-        )
+        at: Bindings = {"B": tokens, "S": 1.0, "T": 0.0}
+        own = [o for o in token_ops if not _routed(o[1])]
+        local = self._tally([o for o in own if not is_shared_expert(o[1])], at, 64)
+        shared_experts = self._tally([o for o in own if is_shared_expert(o[1])], at, 64)
         routed: Bindings = {"B": tokens / self.dp, "S": 1.0, "T": 0.0}
         expert = self._tally([o for o in token_ops if _routed(o[1])], routed, 64)
-        head = self._tally(list(_head(self.decode_graph)), {"B": tokens, "S": 1.0, "T": 0.0}, 64)
+        head = self._tally(list(_head(self.decode_graph)), at, 64)
         b, c = (x.ravel() for x in np.meshgrid(_SEQUENCES, _CONTEXT, indexing="ij"))
         decode = self._tally(decode_ops, {"B": b, "S": 1.0, "T": np.maximum(c - 1, 0)}, len(b) // 2)
         p, s = (x.ravel() for x in np.meshgrid(_CHUNKS, _LENGTH, indexing="ij"))
@@ -158,6 +168,7 @@ class ComponentBuilder:
         return StepComponents(
             tokens=tokens,
             local=local,
+            shared=shared_experts,
             expert=expert,
             head=head,
             decode_sequences=_SEQUENCES,
@@ -168,6 +179,7 @@ class ComponentBuilder:
             prefill=_reshaped(prefill, (len(_CHUNKS), len(_LENGTH))),
             prefix_s=self._prefix_s(prefill_ops),
             dp=self.dp,
+            second_stream_tokens=self.second_stream_tokens,
             log_half_width=self._log_half_width(),
             grade=worst(*self.grades),
             evidence=tuple(sorted(self.evidence)),
@@ -241,6 +253,11 @@ def _head(graph: OperatorGraph) -> Iterable[tuple[int, Operator]]:
 def _past(operator: Operator) -> bool:
     """Whether the operator's work depends on past tokens."""
     return "T" in operator.flop.symbols or "T" in operator.cache_read_bytes.symbols
+
+
+def is_shared_expert(operator: Operator) -> bool:
+    """Whether a stack may run the operator on a second stream, beside the routed experts."""
+    return operator.component == "shared_expert"
 
 
 def _routed(operator: Operator) -> bool:

@@ -12,7 +12,7 @@ from simulator.costs.estimates import BOUNDS
 from simulator.costs.expert_load import expert_load
 from simulator.costs.library import KernelLibrary
 from simulator.costs.operators import price_operator, traffic_bytes
-from simulator.step.components import BANDWIDTH_KINDS
+from simulator.step.components import BANDWIDTH_KINDS, is_shared_expert
 from simulator.step.constants import StackConstants
 from simulator.step.program import StepProgram, TimedBlock, TimedOperator, unroll
 
@@ -48,13 +48,16 @@ def price_step(
     n_ranks: int,
     sampled: float,
     running: float,
+    second_stream_tokens: float = 0.0,
 ) -> PricedStep:
     """The program of one step of `graph` at a point: B sequences, S new and T past tokens each.
 
-    `sampled` rows go through the head; `running` sequences of all ranks pay for host work. The host time of a
-    stack is a floor under the launch of the next step, so it stands before the step's operators.
+    Shared experts run on a second stream in steps of up to `second_stream_tokens` tokens. `sampled` rows go
+    through the head; `running` sequences of all ranks pay for host work. The host time of a stack is a floor
+    under the launch of the next step, so it stands before the step's operators.
     """
-    pricer = _StepPricer(graph.phase, library, constants, power)
+    second = point["B"] * point["S"] <= second_stream_tokens
+    pricer = _StepPricer(graph.phase, library, constants, power, second)
     head = {**point, "B": sampled, "S": 1.0, "T": 0.0}
     blocks = [
         TimedBlock(
@@ -72,11 +75,12 @@ class _StepPricer:
     """Turns operators into timed ones under a stack's constants, and collects what that rests on."""
 
     def __init__(
-        self, phase: str, library: KernelLibrary, constants: StackConstants, power: PowerModel
+        self, phase: str, library: KernelLibrary, constants: StackConstants, power: PowerModel, second: bool
     ) -> None:
         self.library = library
         self.constants = constants
         self.power = power
+        self.second_stream = second
         self.prefills = phase != "decode"
         self.scale = constants.kernel_scale * (constants.prefill_scale if self.prefills else 1.0)
         self.launch_s = float(library.bandwidth_bound(_NO_TRAFFIC_BYTES, "add").latency_s)
@@ -94,7 +98,7 @@ class _StepPricer:
             name=operator.name,
             kind=operator.kind,
             component=operator.component,
-            stream=operator.stream,
+            stream=self._stream(operator),
             duration_s=seconds,
             deps=operator.deps,
             collective=operator.collective is not None,
@@ -116,6 +120,10 @@ class _StepPricer:
         )
         moved = (replace(op, deps=tuple(dep + 1 for dep in op.deps) or (0,)) for op in operators)
         return (host, *moved)
+
+    def _stream(self, operator: Operator) -> Stream:
+        beside = self.second_stream and is_shared_expert(operator)
+        return Stream.SECOND_COMPUTE if beside else operator.stream
 
     def _seconds(self, operator: Operator, latency_s: float) -> float:
         if operator.collective is not None:

@@ -5,7 +5,7 @@ from hypothesis import given
 
 from model_graphs.graph import Stream
 from simulator.engine.streams import run_step
-from simulator.step.breakdown import IDLE, VIEWS, Share, break_down, explain
+from simulator.step.breakdown import IDLE, PRECEDENCE, VIEWS, Share, break_down, explain
 from simulator.step.program import StepProgram
 from step.programs import contended_programs, operator, overlapped_step
 
@@ -40,12 +40,13 @@ def test_waiting_for_a_slow_rank_is_idle_time_of_the_others():
 
 
 def test_a_copy_counts_where_nothing_else_runs():
-    # compute 0..2, exchange 0..3, copy 0..4: exposed 2, 1 and 1
-    ops = tuple(operator(s.value, s, t) for s, t in zip(Stream, (2.0, 3.0, 4.0), strict=True))
+    # compute 0..2, second compute 0..2.5, exchange 0..3, copy 0..4: exposed 2, 0.5, 0.5 and 1
+    ops = tuple(operator(s.value, s, t) for s, t in zip(PRECEDENCE, (2.0, 2.5, 3.0, 4.0), strict=True))
     streams = break_down(run_step(StepProgram(ops))).views["stream"]
     assert {name: share.exposed_s for name, share in streams.items()} == {
         "compute": 2.0,
-        "communication": 1.0,
+        "second compute": 0.5,
+        "communication": 0.5,
         "copy": 1.0,
     }
 

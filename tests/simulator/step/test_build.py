@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from model_graphs.graph import Stream
 from simulator.costs.energy import power_model
 from simulator.engine.streams import run_step
 from simulator.prepared import prepare
@@ -20,6 +21,20 @@ def ready():
     return prepare(R1)
 
 
+def priced_decode(ready, batch, context, second_stream_tokens):
+    return price_step(
+        ready.graphs["decode"],
+        ready.library,
+        PLAIN,
+        power_model(ready.system.device),
+        {"B": float(batch), "S": 1.0, "T": context - 1.0},
+        n_ranks=8,
+        sampled=float(batch),
+        running=float(batch),
+        second_stream_tokens=second_stream_tokens,
+    )
+
+
 def decode_step_s(table, batch, context):
     return float(
         table.local_s[batch] + table.expert_s[batch] + table.head_s[batch] + table.decode(batch, context)
@@ -30,32 +45,41 @@ def decode_step_s(table, batch, context):
 @pytest.mark.parametrize("context", [1024, 4096])
 def test_the_table_and_the_step_engine_agree_on_a_decode_step(ready, batch, context):
     table = step_table(ready.components, PLAIN, 512)
-    priced = price_step(
-        ready.graphs["decode"],
-        ready.library,
-        PLAIN,
-        power_model(ready.system.device),
-        {"B": float(batch), "S": 1.0, "T": context - 1.0},
-        n_ranks=8,
-        sampled=float(batch),
-        running=float(batch),
-    )
-    # grid points of the table: equal but for how shared experts overlap communication, which never adds time
+    priced = priced_decode(ready, batch, context, ready.components.second_stream_tokens)
+    # grid points of the table: equal but for the gate, which the engine does not let shared experts pass
     makespan = run_step(priced.program).makespan_s
     assert makespan == pytest.approx(decode_step_s(table, batch, context), rel=0.02)
 
 
+def seconds(tally, index):
+    launches = tally.small_kernels * PLAIN.small_kernel_s
+    return tally.kernel_s[index] + tally.bandwidth_s[index] + tally.network_s[index] + launches
+
+
 def test_the_table_is_exact_where_it_lists_token_counts(ready):
-    table = step_table(ready.components, PLAIN, 512)
-    local = ready.components.local
-    index = int(np.searchsorted(ready.components.tokens, 17))
-    expected = (
-        local.kernel_s[index]
-        + local.bandwidth_s[index]
-        + local.network_s[index]
-        + local.small_kernels * PLAIN.small_kernel_s
+    table = step_table(ready.components, PLAIN, 2048)
+    for tokens in (17, 2048):  # shared experts beside the routed ones, and in line
+        index = int(np.searchsorted(ready.components.tokens, tokens))
+        local, shared, expert = (
+            seconds(tally, index)
+            for tally in (ready.components.local, ready.components.shared, ready.components.expert)
+        )
+        in_line = max(shared - expert, 0.0) if tokens <= 1024 else shared
+        assert table.local_s[tokens] == pytest.approx(local + in_line, rel=1e-12)
+
+
+def test_a_second_stream_hides_shared_experts_and_nothing_else(ready):
+    beside = run_step(priced_decode(ready, 16, 1024, 1024.0).program)
+    in_line = run_step(priced_decode(ready, 16, 1024, 8.0).program)
+    streams = {span.stream: set() for span in beside.spans}
+    for span in beside.spans:
+        streams[span.stream].add(span.component)
+    shared_s = sum(
+        s.end_s - s.start_s for s in in_line.spans if s.rank == 0 and s.component == "shared_expert"
     )
-    assert table.local_s[17] == pytest.approx(expected, rel=1e-12)
+    assert streams[Stream.SECOND_COMPUTE] == {"shared_expert"}
+    assert Stream.SECOND_COMPUTE not in {span.stream for span in in_line.spans}
+    assert in_line.makespan_s - beside.makespan_s == pytest.approx(shared_s, rel=1e-6)
 
 
 def test_no_tokens_take_no_time(ready):
