@@ -105,7 +105,9 @@ def prepare(deployment: Deployment) -> Prepared:
     """
     model = resolve_model(deployment.model)
     system = load_system(deployment.system)
-    stack = load_stack(deployment.stack, deployment.stack_version, deployment.date)
+    stack = load_stack(
+        deployment.stack, deployment.stack_version, deployment.date, system.device.architecture
+    )
     layout = deployment_layout(deployment, model)
     kv_dtype = _kv_dtype(deployment, stack, system.device.architecture)
     graphs = rank_graphs(deployment, model, system, layout, kv_dtype)

@@ -75,8 +75,8 @@ class DoesNotFitError(InfeasibleError):
         self.nearest_fit = nearest_fit
         hint = f"; nearest fit: {nearest_fit}" if nearest_fit else ""
         super().__init__(
-            f"{what} needs {needed_bytes / 2**30:,.1f} GiB per device; {available_bytes / 2**30:,.1f} GiB "
-            f"are available (short by {needed_bytes - available_bytes:,.0f} bytes){hint}"
+            f"{what} needs {needed_bytes:,.0f} bytes per device ({needed_bytes / 2**30:,.1f} GiB); "
+            f"{available_bytes:,.0f} bytes ({available_bytes / 2**30:,.1f} GiB) are available{hint}"
         )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware_specs.library import load_system
 from hardware_specs.records.errors import InputError, Problem
 from simulator.measured.fitted_file import FittedEntry, fitted_yaml
 from simulator.measured.rows import MeasuredRow
@@ -62,6 +63,11 @@ def version_of(row: MeasuredRow) -> str:
     return deployment.stack_version or stack.release.version
 
 
+def architecture_of(row: MeasuredRow) -> str:
+    """The architecture of the devices that a row ran on."""
+    return load_system(row.scenario.deployment.system).device.architecture
+
+
 def usable(row: MeasuredRow) -> bool:
     """Whether a row can be simulated at all."""
     try:
@@ -77,8 +83,17 @@ class EngineFit:
 
     engine: Fit
     versions: Mapping[str, Fit]
+    architectures: tuple[str, ...]
 
-    def constants(self, version: str) -> StackConstants:
+    def constants(self, version: str, architecture: str) -> StackConstants:
+        """The constants of a version; its scales only on an architecture that the engine was fitted on."""
+        constants = self._of_version(version)
+        if architecture in self.architectures:
+            return constants
+        scales = {name: PRIORS[name].centre for name in ("kernel_scale", "prefill_scale")}
+        return replace(constants, **scales)
+
+    def _of_version(self, version: str) -> StackConstants:
         """The constants of a version, or of the engine where the version has none of its own."""
         if version in self.versions:
             return self.versions[version].constants
@@ -108,7 +123,7 @@ def fit_engine(rows: Sequence[MeasuredRow], predict: Predict = predict_row) -> E
         centre = replace(engine.constants, kernel_scale=LABELLED_PRIORS["kernel_scale"].centre)
         fit = fit_constants(own, predict, centre, priors=LABELLED_PRIORS, max_rows=LABELLED_ROWS)
         versions |= dict.fromkeys(names, fit)
-    return EngineFit(engine, versions)
+    return EngineFit(engine, versions, tuple(sorted({architecture_of(row) for row in rows})))
 
 
 def leave_one_deployment_out(
@@ -131,7 +146,9 @@ def _fold(rows: Sequence[MeasuredRow], key: str) -> list[tuple[MeasuredRow, floa
     """The rows of one deployment, predicted by a fit to all others."""
     fit = fit_engine([row for row in rows if row.deployment_key != key])
     held_out = [row for row in rows if row.deployment_key == key]
-    return [(row, *predict_row(row, fit.constants(version_of(row)))) for row in held_out]
+    return [
+        (row, *predict_row(row, fit.constants(version_of(row), architecture_of(row)))) for row in held_out
+    ]
 
 
 def half_width(log_error: FloatArray, least: float) -> float:
@@ -166,7 +183,7 @@ def engine_entries(
     fit = fit_engine(rows)
     widths = _half_widths(leave_one_deployment_out(rows, say))
     entries = [
-        _entry(backend, version, own, widths[label_of(version)])
+        _entry(backend, version, own, fit.architectures, widths[label_of(version)])
         for version, own in sorted(fit.versions.items())
     ]
     plain = [row for row in rows if not label_of(version_of(row))]
@@ -190,13 +207,16 @@ def _half_widths(answers: Sequence[tuple[MeasuredRow, float, float]]) -> dict[st
     return widths
 
 
-def _entry(backend: str, version: str, fit: Fit, widths: tuple[float, float, int]) -> FittedEntry:
+def _entry(
+    backend: str, version: str, fit: Fit, architectures: tuple[str, ...], widths: tuple[float, float, int]
+) -> FittedEntry:
     runs = f"{fit.n_rows} runs of serving_calib (aiconfigurator-core 0.12.0, Apache-2.0)"
     return FittedEntry(
         backend=backend,
         version=version,
         constants=fit.constants,
         n_rows=fit.n_rows,
+        architectures=architectures,
         source=f"MAP fit to {runs}",
         kind="fitted",
         tpot_log_half_width=widths[0],
@@ -212,6 +232,7 @@ def prior_entry(backend: str) -> FittedEntry:
         version=load_stack(backend, on=FITTED_ERA).release.version,
         constants=StackConstants(**{name: prior.centre for name, prior in PRIORS.items()}),
         n_rows=0,
+        architectures=(),
         source="centre of the fit's priors: no run of this engine was fitted",
         kind="assumed",
         tpot_log_half_width=UNFITTED_HALF_WIDTHS[0],

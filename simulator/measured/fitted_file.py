@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from simulator.measured.stack_fit import PRIORS
 from simulator.step.constants import StackConstants
 
 #: value, unit, source and kind of what a year of engine releases is worth, forwards and backwards
@@ -13,6 +14,13 @@ YEARLY_SPREAD_NEWER = (
     "assumed",
 )
 YEARLY_SPREAD_OLDER = (1.1, "1", "engines new to a model gain two- to fourfold in a year: ln 3", "assumed")
+
+ARCHITECTURE_SPREAD = (
+    0.13,
+    "1",
+    "1.645 standard deviations of the prior of kernel_scale",
+    "assumed",
+)
 
 _UNITS = {
     "kernel_scale": ("1", 1.0, 4),
@@ -34,6 +42,7 @@ class FittedEntry:
     version: str
     constants: StackConstants
     n_rows: int
+    architectures: tuple[str, ...]
     source: str
     kind: str
     tpot_log_half_width: float
@@ -51,6 +60,9 @@ def fitted_yaml(
         f"version_spread_log_half_width: {_figure(version_spread, '1', spread_source, 'fitted')}",
         f"yearly_spread_newer: {_figure(*YEARLY_SPREAD_NEWER)}",
         f"yearly_spread_older: {_figure(*YEARLY_SPREAD_OLDER)}",
+        f"unfitted_kernel_scale: {_prior('kernel_scale')}",
+        f"unfitted_prefill_scale: {_prior('prefill_scale')}",
+        f"architecture_log_half_width: {_figure(*ARCHITECTURE_SPREAD)}",
         "constants:",
     ]
     for entry in entries:
@@ -58,6 +70,7 @@ def fitted_yaml(
             f"  - backend: {entry.backend}",
             f"    version: {entry.version}",
             f"    n_rows: {entry.n_rows}",
+            f"    architectures: [{', '.join(entry.architectures)}]",
         ]
         for name, (unit, factor, digits) in _UNITS.items():
             value = round(getattr(entry.constants, name) * factor, digits)
@@ -67,6 +80,10 @@ def fitted_yaml(
                 f"    {name}: {_figure(round(getattr(entry, name), 3), '1', entry.width_source, 'fitted')}"
             )
     return "\n".join(lines) + "\n"
+
+
+def _prior(name: str) -> str:
+    return _figure(PRIORS[name].centre, "1", "centre of the fit's prior", "assumed")
 
 
 def _figure(value: float, unit: str, source: str, kind: str) -> str:

@@ -35,17 +35,17 @@ class Stack:
 
     @property
     def tpot_log_half_width(self) -> float:
-        """90% half width of TPOT in log space, with the version spread where another version stands in."""
+        """90% half width of TPOT in log space, wider where other constants stand in."""
         return hypot(self.constants.tpot_log_half_width.value, self.spread)
 
     @property
     def ttft_log_half_width(self) -> float:
-        """90% half width of TTFT in log space, with the version spread where another version stands in."""
+        """90% half width of TTFT in log space, wider where other constants stand in."""
         return hypot(self.constants.ttft_log_half_width.value, self.spread)
 
     @property
     def grade(self) -> Grade:
-        """B where this version was fitted, C where another one's constants stand in."""
+        """B where this version was fitted on this architecture, C where other constants stand in."""
         return Grade.B if self.exact and self.constants.n_rows else Grade.C
 
 
@@ -83,11 +83,13 @@ def list_stacks() -> list[StackFile]:
     return [stack_file(backend) for backend in BACKENDS]
 
 
-def load_stack(backend: str, version: str = "", on: str = "") -> Stack:
+def load_stack(backend: str, version: str = "", on: str = "", architecture: str = "") -> Stack:
     """The stack of a version; without one, the newest released on or before the date `on` (YYYY-MM-DD).
 
     A version that is not listed follows the rules of its nearest older neighbour, or of the oldest there is;
     a version that was never fitted takes the constants of its nearest older fitted neighbour in the same way.
+    On an `architecture` without a fitted run the engine's scales give way to the fit's priors: an engine
+    picks other kernels there, and what its fit says of its kernels does not carry over.
 
     Raises:
         InputError: the engine is not modelled, or the version or the date cannot be read.
@@ -97,18 +99,31 @@ def load_stack(backend: str, version: str = "", on: str = "") -> Stack:
     wanted = version or release.version
     fitted = [c for c in fitted_file().constants if c.backend == backend]
     constants = _neighbour({c.version: c for c in fitted}, wanted)
-    exact = constants.version == wanted and release.version == wanted
-    stand_in = "" if exact else f"; constants of {constants.version}"
+    same_version = constants.version == wanted and release.version == wanted
+    reason = how if same_version else f"{how}; constants of {constants.version}"
+    spread = 0.0 if same_version else _spread(file, release, constants.version)
+    known = not architecture or not constants.architectures or architecture in constants.architectures
+    if not known:
+        constants = _without_scales(constants)
+        reason += f"; kernel and prefill scales of {architecture} not fitted"
+        spread = hypot(spread, fitted_file().architecture_log_half_width.value)
     return Stack(
         backend=backend,
         release=release,
         rules=file.rules[release.rules],
         constants=constants,
-        exact=exact,
-        reason=f"{how}{stand_in}",
-        spread=0.0 if exact else _spread(file, release, constants.version),
+        exact=same_version and known,
+        reason=reason,
+        spread=spread,
         content_hash=content_hash(_package_file(f"{backend}.yaml"), _package_file("fitted.yaml")),
     )
+
+
+def _without_scales(constants: FittedConstants) -> FittedConstants:
+    """The constants with the scales of an architecture that no fit saw."""
+    file = fitted_file()
+    scales = {"kernel_scale": file.unfitted_kernel_scale, "prefill_scale": file.unfitted_prefill_scale}
+    return constants.model_copy(update=scales)
 
 
 def _spread(file: StackFile, release: StackRelease, stand_in: str) -> float:

@@ -79,6 +79,9 @@ class FittedConstants(_Record):
     backend: Backend
     version: str
     n_rows: int = Field(ge=0, description="runs that the fit saw; 0: the engine's prior")
+    architectures: tuple[str, ...] = Field(
+        description="architectures of the engine's fitted runs, on which its kernel and prefill scales hold"
+    )
     kernel_scale: NumberQ
     small_kernel_s: SecondsQ
     prefill_scale: NumberQ
@@ -107,6 +110,11 @@ class FittedFile(_Record):
     yearly_spread_older: NumberQ = Field(
         description="log half width added for each year that the version asked is older than its stand-in"
     )
+    unfitted_kernel_scale: NumberQ = Field(
+        description="kernel scale on an architecture without a fitted run: other kernels run there"
+    )
+    unfitted_prefill_scale: NumberQ = Field(description="prefill scale on such an architecture")
+    architecture_log_half_width: NumberQ = Field(description="log half width added on such an architecture")
     constants: tuple[FittedConstants, ...]
 
 

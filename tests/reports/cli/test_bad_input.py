@@ -91,7 +91,7 @@ def test_a_model_that_does_not_fit_is_infeasible_with_bytes_and_the_nearest_fit(
     code, lines = run("simulate", "--model", "deepseek-r1", "--system", "h100_sxm", "--tp", "8")
     assert code == 3
     text = " ".join(lines)
-    assert "GiB are available" in text
+    assert "GiB) are available" in text
     assert "bytes" in text
     assert "nearest fit" in text
 

@@ -15,6 +15,7 @@ from simulator.measured.stack_fit import PRIORS, fit_constants, log_errors
 from simulator.scenario.model import ClosedLoop, Deployment, Lengths, Scenario, Workload
 from simulator.step.constants import StackConstants
 
+HOPPER = "hopper"  # the architecture of h200_sxm
 PRIOR = StackConstants(**{name: prior.centre for name, prior in PRIORS.items()})
 TRUTH = replace(PRIOR, kernel_scale=1.15, host_per_sequence_s=20e-6, first_token_s=60e-3)
 
@@ -73,8 +74,16 @@ def test_a_labelled_way_to_run_a_version_has_constants_of_its_own():
     labelled = [row(c, 1024, "0.5.9+mtp", faster) for c in (1, 4, 16, 64, 128, 256)]
     fit = fit_engine([*ROWS, *labelled], closed_form)
     assert label_of("0.5.9+mtp") == "mtp"
-    assert fit.constants("0.5.9+mtp").kernel_scale < 0.95 < fit.constants("0.5.9").kernel_scale
-    assert fit.constants("0.6.0+mtp") == fit.constants("0.5.9+mtp")
+    labelled_scale = fit.constants("0.5.9+mtp", HOPPER).kernel_scale
+    assert labelled_scale < 0.95 < fit.constants("0.5.9", HOPPER).kernel_scale
+    assert fit.constants("0.6.0+mtp", HOPPER) == fit.constants("0.5.9+mtp", HOPPER)
+
+
+def test_the_scales_of_one_architecture_are_not_carried_to_another():
+    fit = fit_engine(ROWS, closed_form)
+    here, elsewhere = fit.constants("0.5.9", HOPPER), fit.constants("0.5.9", "blackwell")
+    assert here.kernel_scale != PRIOR.kernel_scale
+    assert elsewhere == replace(here, kernel_scale=PRIOR.kernel_scale, prefill_scale=PRIOR.prefill_scale)
 
 
 def test_the_half_width_is_the_order_statistic_that_covers_a_new_row():

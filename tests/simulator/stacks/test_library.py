@@ -43,6 +43,16 @@ def test_standing_in_for_another_version_widens_the_interval():
     assert stranger.tpot_log_half_width > known.tpot_log_half_width
 
 
+def test_an_architecture_without_a_fitted_run_gets_the_priors_of_the_scales_and_a_wider_interval():
+    known = load_stack("sglang", "0.5.9", architecture="blackwell")
+    other = load_stack("sglang", "0.5.9", architecture="hopper")
+    assert other.constants.kernel_scale.value == fitted_file().unfitted_kernel_scale.value
+    assert other.constants.host_base_s == known.constants.host_base_s
+    assert other.tpot_log_half_width > known.tpot_log_half_width
+    assert (known.grade, other.grade) == ("B", "C")
+    assert "hopper not fitted" in other.reason
+
+
 @pytest.mark.parametrize(
     ("backend", "version", "on"), [("tgi", "", ""), ("vllm", "latest!", ""), ("vllm", "", "25-1-1")]
 )
