@@ -23,6 +23,7 @@ def mean_decode_step(prepared: Prepared, run: ServingRun) -> PricedStep:
         n_ranks=1,
         sampled=batch,
         running=running,
+        second_stream_tokens=prepared.stack.rules.second_stream_tokens.value,
     )
 
 

@@ -48,7 +48,7 @@ def price_step(
     n_ranks: int,
     sampled: float,
     running: float,
-    second_stream_tokens: float = 0.0,
+    second_stream_tokens: float,
 ) -> PricedStep:
     """The program of one step of `graph` at a point: B sequences, S new and T past tokens each.
 
