@@ -39,7 +39,8 @@ _MOE = {
     },
     ("trtllm", "blackwell"): {
         "fp8_block": KernelChoice(("deepgemm",), best_of=("deepgemm", "flashinfer")),
-        "nvfp4": KernelChoice(("cutlass",), best_of=("cutlass", "flashinfer", "min_latency")),
+        # `min_latency` is left out: enable_min_latency is off, and only used for Llama 4 (llm_args.py)
+        "nvfp4": KernelChoice(("cutlass",), best_of=("cutlass", "flashinfer")),
         "bf16": KernelChoice(("cutlass",)),
     },
     ("sglang", "hopper"): {"fp8_block": KernelChoice(("triton",)), "bf16": KernelChoice(("triton",))},

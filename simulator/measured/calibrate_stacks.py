@@ -1,13 +1,13 @@
 """Fits every stack's constants on calibration rows and writes `simulator/stacks/fitted.yaml`.
 
-Order of fits: all rows of an engine around the global priors, then each version around its engine. Leave-one-
-deployment-out refits give the half widths of the 90% intervals. Run `python -m
+Order of fits: all rows of an engine around the global priors, then each version on each architecture around
+its engine. Refits without one deployment each give the half widths of the 90% intervals. Run `python -m
 simulator.measured.calibrate_stacks`; it needs the measured data (`SILICAST_DATA`) and the extra `[fit]`.
 """
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -78,52 +78,68 @@ def usable(row: MeasuredRow) -> bool:
 
 
 @dataclass(frozen=True)
+class VersionFit:
+    """The fit of one version on the architectures of its rows."""
+
+    version: str
+    architectures: tuple[str, ...]
+    fit: Fit
+
+
+@dataclass(frozen=True)
 class EngineFit:
-    """Fits of one engine: over all its rows, and by version."""
+    """Fits of one engine: over all its plain rows, and by version and architecture."""
 
     engine: Fit
-    versions: Mapping[str, Fit]
-    architectures: tuple[str, ...]
+    versions: tuple[VersionFit, ...]
 
     def constants(self, version: str, architecture: str) -> StackConstants:
-        """The constants of a version; its scales only on an architecture that the engine was fitted on."""
-        constants = self._of_version(version)
-        if architecture in self.architectures:
-            return constants
-        scales = {name: PRIORS[name].centre for name in ("kernel_scale", "prefill_scale")}
-        return replace(constants, **scales)
+        """The constants of a version on an architecture, else of another version there.
 
-    def _of_version(self, version: str) -> StackConstants:
-        """The constants of a version, or of the engine where the version has none of its own."""
-        if version in self.versions:
-            return self.versions[version].constants
-        label = label_of(version)
-        alike = [fit for name, fit in self.versions.items() if label and label_of(name) == label]
-        return alike[0].constants if alike else self.engine.constants
+        Where the engine has no fit on the architecture those of another one hold, but for the scales: these
+        are about kernels that it runs elsewhere.
+        """
+        alike = [v for v in self.versions if label_of(v.version) == label_of(version)]
+        here = [v for v in alike if architecture in v.architectures]
+        known = here or alike
+        same = [v.fit for v in known if v.version == version] or [v.fit for v in known] or [self.engine]
+        if here:
+            return same[0].constants
+        scales = {name: PRIORS[name].centre for name in ("kernel_scale", "prefill_scale")}
+        return replace(same[0].constants, **scales)
 
 
 def fit_engine(rows: Sequence[MeasuredRow], predict: Predict = predict_row) -> EngineFit:
-    """The engine's constants and those of every version with enough rows.
+    """The engine's constants, and those of every version on every architecture with enough rows.
 
     Rows of a labelled way to run a version (`+mtp`) inform that label's constants only, one set a label.
     """
     start = StackConstants(**{name: prior.centre for name, prior in PRIORS.items()})
-    by_version: dict[str, list[MeasuredRow]] = {}
-    for row in rows:
-        by_version.setdefault(version_of(row), []).append(row)
-    plain = [row for version, own in by_version.items() if not label_of(version) for row in own]
+    plain = [row for row in rows if not label_of(version_of(row))]
     engine = fit_constants(plain, predict, start) if plain else Fit(start, 0, np.zeros(0), np.zeros(0))
-    versions: dict[str, Fit] = {}
-    for version, own in sorted(by_version.items()):
-        if not label_of(version) and len(own) >= LEAST_ROWS:
-            versions[version] = fit_constants(own, predict, engine.constants, tightness=VERSION_TIGHTNESS)
-    for label in sorted({label_of(version) for version in by_version} - {""}):
-        names = [version for version in by_version if label_of(version) == label]
-        own = [row for name in names for row in by_version[name]]
-        centre = replace(engine.constants, kernel_scale=LABELLED_PRIORS["kernel_scale"].centre)
-        fit = fit_constants(own, predict, centre, priors=LABELLED_PRIORS, max_rows=LABELLED_ROWS)
-        versions |= dict.fromkeys(names, fit)
-    return EngineFit(engine, versions, tuple(sorted({architecture_of(row) for row in rows})))
+    groups: dict[tuple[str, str], list[MeasuredRow]] = {}
+    for row in plain:
+        groups.setdefault((version_of(row), architecture_of(row)), []).append(row)
+    fits = [
+        VersionFit(
+            version,
+            (architecture,),
+            fit_constants(own, predict, engine.constants, tightness=VERSION_TIGHTNESS),
+        )
+        for (version, architecture), own in sorted(groups.items())
+        if len(own) >= LEAST_ROWS
+    ]
+    for label in sorted({label_of(version_of(row)) for row in rows} - {""}):
+        fits += _labelled_fits([row for row in rows if label_of(version_of(row)) == label], predict, engine)
+    return EngineFit(engine, tuple(fits))
+
+
+def _labelled_fits(rows: Sequence[MeasuredRow], predict: Predict, engine: Fit) -> list[VersionFit]:
+    """One fit of a label's rows, for each version that carries it."""
+    centre = replace(engine.constants, kernel_scale=LABELLED_PRIORS["kernel_scale"].centre)
+    fit = fit_constants(rows, predict, centre, priors=LABELLED_PRIORS, max_rows=LABELLED_ROWS)
+    architectures = tuple(sorted({architecture_of(row) for row in rows}))
+    return [VersionFit(version, architectures, fit) for version in sorted({version_of(row) for row in rows})]
 
 
 def leave_one_deployment_out(
@@ -183,8 +199,8 @@ def engine_entries(
     fit = fit_engine(rows)
     widths = _half_widths(leave_one_deployment_out(rows, say))
     entries = [
-        _entry(backend, version, own, fit.architectures, widths[label_of(version)])
-        for version, own in sorted(fit.versions.items())
+        _entry(backend, own, widths[label_of(own.version)])
+        for own in sorted(fit.versions, key=lambda own: (own.version, own.architectures))
     ]
     plain = [row for row in rows if not label_of(version_of(row))]
     return entries, log_errors(plain, predict_row, fit.engine.constants)[0]
@@ -207,16 +223,14 @@ def _half_widths(answers: Sequence[tuple[MeasuredRow, float, float]]) -> dict[st
     return widths
 
 
-def _entry(
-    backend: str, version: str, fit: Fit, architectures: tuple[str, ...], widths: tuple[float, float, int]
-) -> FittedEntry:
-    runs = f"{fit.n_rows} runs of serving_calib (aiconfigurator-core 0.12.0, Apache-2.0)"
+def _entry(backend: str, own: VersionFit, widths: tuple[float, float, int]) -> FittedEntry:
+    runs = f"{own.fit.n_rows} runs of serving_calib (aiconfigurator-core 0.12.0, Apache-2.0)"
     return FittedEntry(
         backend=backend,
-        version=version,
-        constants=fit.constants,
-        n_rows=fit.n_rows,
-        architectures=architectures,
+        version=own.version,
+        constants=own.fit.constants,
+        n_rows=own.fit.n_rows,
+        architectures=own.architectures,
         source=f"MAP fit to {runs}",
         kind="fitted",
         tpot_log_half_width=widths[0],

@@ -98,12 +98,12 @@ def load_stack(backend: str, version: str = "", on: str = "", architecture: str 
     release, how = _release(file, version, on)
     wanted = version or release.version
     fitted = [c for c in fitted_file().constants if c.backend == backend]
-    constants = _neighbour({c.version: c for c in fitted}, wanted)
+    here = [c for c in fitted if not architecture or not c.architectures or architecture in c.architectures]
+    constants = _neighbour({c.version: c for c in here or fitted}, wanted)
     same_version = constants.version == wanted and release.version == wanted
     reason = how if same_version else f"{how}; constants of {constants.version}"
     spread = 0.0 if same_version else _spread(file, release, constants.version)
-    known = not architecture or not constants.architectures or architecture in constants.architectures
-    if not known:
+    if not here:
         constants = _without_scales(constants)
         reason += f"; kernel and prefill scales of {architecture} not fitted"
         spread = hypot(spread, fitted_file().architecture_log_half_width.value)
@@ -112,7 +112,7 @@ def load_stack(backend: str, version: str = "", on: str = "", architecture: str 
         release=release,
         rules=file.rules[release.rules],
         constants=constants,
-        exact=same_version and known,
+        exact=same_version and bool(here),
         reason=reason,
         spread=spread,
         content_hash=content_hash(_package_file(f"{backend}.yaml"), _package_file("fitted.yaml")),

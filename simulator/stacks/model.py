@@ -79,9 +79,7 @@ class FittedConstants(_Record):
     backend: Backend
     version: str
     n_rows: int = Field(ge=0, description="runs that the fit saw; 0: the engine's prior")
-    architectures: tuple[str, ...] = Field(
-        description="architectures of the engine's fitted runs, on which its kernel and prefill scales hold"
-    )
+    architectures: tuple[str, ...] = Field(description="architectures of the fitted runs; empty: any")
     kernel_scale: NumberQ
     small_kernel_s: SecondsQ
     prefill_scale: NumberQ
