@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP_FLAGS ?= --quiet --disable-pip-version-check
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: demo test slow check wheel accuracy clean
+.PHONY: demo test slow check wheel accuracy sources clean
 
 demo: .venv-demo/.ready
 	.venv-demo/bin/silicast simulate deepseek-r1-8xh200
@@ -37,6 +37,9 @@ accuracy: .venv/.ready
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[reference,fit,silicon,dev]'
 	touch $@
+
+sources: .venv/.ready
+	.venv/bin/python -m hardware_specs.provenance hardware_specs model_graphs simulator reports > docs/data-sources.md
 
 clean:
 	rm -rf .venv .venv-demo dist
