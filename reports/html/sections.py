@@ -167,7 +167,10 @@ def operators(steps: tuple[TypicalStep, ...]) -> Parts:
         for step in steps
         for one in step.operators
     ]
-    note = "Steps like those of the run, operator by operator; the colour says what bounds an operator."
+    note = (
+        "Steps like those of the run, operator by operator; the colour says what bounds an operator. "
+        "Operators that run beside others (shared experts in small steps) count in full."
+    )
     return note, grid(*drawn), folded("every operator", table(columns, lines))
 
 

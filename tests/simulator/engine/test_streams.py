@@ -12,7 +12,7 @@ from simulator.engine.streams import run_step, step_times
 from simulator.step.longest_path import end_times_s, longest_path_s
 from simulator.step.program import Link, StepProgram, TimedBlock, launched_once, launched_one_by_one, unroll
 
-COMPUTE, COMMUNICATION, COPY = Stream
+COMPUTE, COMMUNICATION, COPY = Stream.COMPUTE, Stream.COMMUNICATION, Stream.COPY
 
 
 def test_overlapped_layer_by_hand():
