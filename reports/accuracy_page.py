@@ -18,6 +18,7 @@ from hardware_specs.records.hashing import content_hash
 from reports.files import write_text
 from simulator.ledger import versions
 from simulator.measured.calibrate_stacks import (
+    architecture_of,
     calibration_rows,
     data_folder,
     leave_one_deployment_out,
@@ -72,7 +73,7 @@ def leave_one_deployment_out_by_engine(
 def _left_out(answer: tuple[MeasuredRow, float, float]) -> Iterable[Prediction]:
     row, ttft, tpot = answer
     deployment = row.scenario.deployment
-    stack = load_stack(deployment.stack, version_of(row), deployment.date)
+    stack = load_stack(deployment.stack, version_of(row), deployment.date, architecture_of(row))
     widths = {"ttft_ms": stack.ttft_log_half_width, "tpot_ms": stack.tpot_log_half_width}
     for metric, value in (("ttft_ms", ttft), ("tpot_ms", tpot)):
         if metric in row.figures:
