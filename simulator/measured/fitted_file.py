@@ -13,7 +13,7 @@ YEARLY_SPREAD_NEWER = (
     "SGLang 0.5.5 and 0.5.9, a third of a year apart, differ by a tenth",
     "assumed",
 )
-YEARLY_SPREAD_OLDER = (1.1, "1", "engines new to a model gain two- to fourfold in a year: ln 3", "assumed")
+YEARLY_SPREAD_OLDER = (1.39, "1", "engines new to a model gain two- to fourfold in a year: ln 4", "assumed")
 
 ARCHITECTURE_SPREAD = (
     0.13,
