@@ -14,6 +14,7 @@ from datetime import date
 from math import exp
 from pathlib import Path
 
+from hardware_specs.records.errors import exit_code_of
 from hardware_specs.records.hashing import content_hash
 from reports.files import write_text
 from simulator.ledger import versions
@@ -22,6 +23,7 @@ from simulator.measured.calibrate_stacks import (
     calibration_rows,
     data_folder,
     leave_one_deployment_out,
+    measured_file,
     version_of,
 )
 from simulator.measured.kernel_cases import all_cases
@@ -192,7 +194,7 @@ def kernel_section() -> str:
 def main(say: Say = lambda text: print(text, file=sys.stderr)) -> int:
     """Rewrite the page and the card."""
     data = data_folder()
-    files = [data / "measured" / f"{name}.csv" for name in ("serving_calib", "serving_dev", "figures_dev")]
+    files = [measured_file(data, name) for name in ("serving_calib", "serving_dev", "figures_dev")]
     stamp = {
         "data_hash": content_hash(*files),
         "date": date.today().isoformat(),
@@ -206,4 +208,4 @@ def main(say: Say = lambda text: print(text, file=sys.stderr)) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_code_of(main))

@@ -11,7 +11,8 @@ SilicastError
 A bug is an `assert` or any other exception: exit 1.
 """
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -92,3 +93,13 @@ class GateFailedError(SilicastError):
     """A validation gate that the user asked for was not met."""
 
     exit_code = 4
+
+
+def exit_code_of(run: Callable[[], int]) -> int:
+    """The exit code of a command: its own, or that of the error it ends with, shown on standard error."""
+    try:
+        return run()
+    except SilicastError as error:
+        label = "" if isinstance(error, InputError) else "silicast: "
+        print(f"{label}{error}", file=sys.stderr)
+        return error.exit_code

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-from hardware_specs.records.errors import InputError, Problem, SilicastError, nearest
+from hardware_specs.records.errors import InputError, Problem, exit_code_of, nearest
 from reports.cli.parser import Parser, epilog
 
 
@@ -46,9 +46,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code of one run: 0 fine, 1 internal, 2 bad input, 3 infeasible, 4 gate failed."""
     try:
-        return _run(list(sys.argv[1:] if argv is None else argv))
-    except SilicastError as error:
-        return _refuse(error)
+        return exit_code_of(lambda: _run(list(sys.argv[1:] if argv is None else argv)))
     except SystemExit as stop:  # argparse leaves this way after --help and --version
         return stop.code if isinstance(stop.code, int) else 0
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
@@ -108,9 +106,3 @@ def _version() -> str:
     from reports.versions import silicast_version
 
     return silicast_version()
-
-
-def _refuse(error: SilicastError) -> int:
-    label = "" if isinstance(error, InputError) else "silicast: "
-    print(f"{label}{error}", file=sys.stderr)
-    return error.exit_code

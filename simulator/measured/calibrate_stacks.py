@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware_specs.library import load_system
-from hardware_specs.records.errors import InputError, Problem
+from hardware_specs.records.errors import InputError, Problem, exit_code_of
 from simulator.measured.fitted_file import FittedEntry, fitted_yaml
 from simulator.measured.rows import MeasuredRow
 from simulator.measured.serving_rows import DYNAMO, read_serving_file
@@ -174,16 +174,25 @@ def half_width(log_error: FloatArray, least: float) -> float:
     return max(float(ordered[rank - 1]), least)
 
 
+def measured_file(data: Path, name: str) -> Path:
+    """The file `measured/NAME.csv` below `data`.
+
+    Raises:
+        InputError: it is not there.
+    """
+    path = data / "measured" / f"{name}.csv"
+    if not path.is_file():
+        raise InputError(Problem("measured rows must exist; set SILICAST_DATA", file=str(path)))
+    return path
+
+
 def calibration_rows(data: Path) -> list[MeasuredRow]:
     """The rows that fits may see: all that can be simulated, but for those behind another front end.
 
     Raises:
         InputError: the data is not there.
     """
-    path = data / "measured" / "serving_calib.csv"
-    if not path.is_file():
-        raise InputError(Problem("calibration rows must exist; set SILICAST_DATA", file=str(path)))
-    rows, _ = read_serving_file(path)
+    rows, _ = read_serving_file(measured_file(data, "serving_calib"))
     return [row for row in rows if DYNAMO not in row.flags and usable(row)]
 
 
@@ -281,4 +290,4 @@ def main(say: Say = lambda text: print(text, file=sys.stderr)) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_code_of(main))

@@ -22,12 +22,12 @@ def main(wheel: Path) -> None:
         run(python, "-m", "pip", "install", "--quiet", "-c", str(constraints), str(wheel), cwd=folder)
         command = Path(folder) / "bin" / "silicast"
         systems = json.loads(run(command, "systems", "list", "--json", cwd=folder))
-        assert systems, "the wheel carries no systems"
+        assert systems["systems"], "the wheel carries no systems"
         answer = json.loads(run(command, "simulate", "deepseek-r1-8xh200", "--json", cwd=folder))
         assert answer["metrics"]["tpot_ms"]["value"] > 0
         doctor = run(command, "doctor", cwd=folder)
         assert str(REPOSITORY) not in doctor, "the wheel reads the source tree"
-    print(f"{wheel.name}: installs, lists {len(systems)} systems, simulates the demo")
+    print(f"{wheel.name}: installs, lists {len(systems['systems'])} systems, simulates the demo")
 
 
 def run(*command: object, cwd: str) -> str:
