@@ -10,22 +10,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 
+from simulator.measured.score import ScoreLine
+
 
 @dataclass(frozen=True)
-class AccuracyLine:
-    """One score: rows asked and answered, and errors in percent."""
+class AccuracyLine(ScoreLine):
+    """The score of one split of the measured rows (dev; calib with its deployment left out or not)."""
 
     split: str
-    name: str
-    metric: str
-    asked: int
-    answered: int
-    median: float
-    mean: float
-    p90: float
-    bias: float
-    coverage: float
-    half_width: float
 
 
 @dataclass(frozen=True)

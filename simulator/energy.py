@@ -14,12 +14,12 @@ from simulator.step.pricing import Work, graph_work
 def step_energy(prepared: Prepared, run: StepRun, grade: Grade) -> tuple[Estimate, Estimate]:
     """(energy in J, power in W) of all devices of a replica in one step.
 
-    The energy is that of the spans, and active watts while a rank waits; where streams overlap, active watts
-    are counted once for each, which the interval covers.
+    Active watts are drawn over the whole makespan, once a rank however many of its streams are busy; what
+    the spans use beyond that comes on top.
     """
     model = power_model(prepared.system.device)
-    waiting_s = max(run.makespan_s * run.n_ranks - sum(s.end_s - s.start_s for s in run.spans), 0.0)
-    joules = sum(span.energy_j for span in run.spans) + model.active_w * waiting_s
+    work_j = sum(s.energy_j - model.active_w * (s.end_s - s.start_s) for s in run.spans)
+    joules = model.active_w * run.makespan_s * run.n_ranks + work_j
     known = worst(grade, model.grade)
     energy = Estimate.from_log_half_width(joules, model.log_half_width, "J", known)
     return energy, _power(model, joules / run.makespan_s, run.n_ranks, known)

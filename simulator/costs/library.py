@@ -5,6 +5,7 @@ with an empty dimension takes no time; scalar calls are remembered. Latencies ar
 captured graph, without host time, and by default with operands cold in cache as they are while serving.
 """
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ from simulator.costs.numerics import Priced
 from simulator.costs.prefill import PrefillShape, mla_prefill_shape, prefill_latency
 from simulator.costs.pricing import Pricing, fastest, from_threshold
 
+_NO_TRAFFIC_BYTES = 1e-6
+
 
 class KernelLibrary:
     """Prices kernels on `system` as `backend` (vllm, sglang or trtllm) runs them."""
@@ -44,6 +47,11 @@ class KernelLibrary:
         self.backend = check_backend(backend)
         self._price = Pricing(self.device, backend, calibrations or shipped_calibrations())
         self._communication = Communication(self._price)
+
+    @cached_property
+    def launch_s(self) -> float:
+        """Seconds of a kernel that moves next to nothing: what is left is its launch."""
+        return float(self.bandwidth_bound(_NO_TRAFFIC_BYTES, "add").latency_s)
 
     def gemm(
         self, m: ArrayLike, n: ArrayLike, k: ArrayLike, dtype: str = "bf16", *, cold: bool = True

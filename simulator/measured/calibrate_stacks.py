@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware_specs.library import load_system
-from hardware_specs.records.errors import InputError, Problem, exit_code_of
+from hardware_specs.records.errors import InputError, Problem, SilicastError, exit_code_of
 from simulator.measured.fitted_file import FittedEntry, fitted_yaml
 from simulator.measured.rows import MeasuredRow
 from simulator.measured.serving_rows import DYNAMO, read_serving_file
@@ -73,10 +73,10 @@ def architecture_of(row: MeasuredRow) -> str:
 
 
 def usable(row: MeasuredRow) -> bool:
-    """Whether a row can be simulated at all."""
+    """Whether a row can be simulated: what it cannot, and why, `validate` says."""
     try:
         predict_row(row, StackConstants())
-    except Exception:  # any reason: it is reported by `validate`, not here
+    except SilicastError:
         return False
     return True
 

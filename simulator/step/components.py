@@ -33,7 +33,6 @@ BANDWIDTH_KINDS = frozenset(
 _ROUTED_KINDS = frozenset(
     {"moe_route", "moe_experts", "all_gather", "reduce_scatter", "ep_dispatch", "ep_combine"}
 )
-_NO_TRAFFIC_BYTES = 1e-6  # so little that only the launch is left
 _PREFIX_PROBE = (2048.0, 8192.0)  # new and past tokens at which a prefix is priced
 
 #: every count while tiles and waves are coarse, then finer than a tile, then one step a wave
@@ -134,7 +133,7 @@ class ComponentBuilder:
         self.prefill_graph = prefill
         self.dp = dp
         self.second_stream_tokens = second_stream_tokens
-        self.launch_s = float(library.bandwidth_bound(_NO_TRAFFIC_BYTES, "add").latency_s)
+        self.launch_s = library.launch_s
         self.estimates: list[
             tuple[str, float, float]
         ] = []  # family, seconds, log half width at a mid-size step

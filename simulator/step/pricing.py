@@ -18,8 +18,6 @@ from simulator.step.program import StepProgram, TimedBlock, TimedOperator, unrol
 
 Point = Mapping[str, float]
 
-_NO_TRAFFIC_BYTES = 1e-6  # so little that only the launch of a kernel is left
-
 
 @dataclass(frozen=True)
 class Work:
@@ -83,7 +81,7 @@ class _StepPricer:
         self.second_stream = second
         self.prefills = phase != "decode"
         self.scale = constants.kernel_scale * (constants.prefill_scale if self.prefills else 1.0)
-        self.launch_s = float(library.bandwidth_bound(_NO_TRAFFIC_BYTES, "add").latency_s)
+        self.launch_s = library.launch_s
         self.grades: list[Grade] = []
         self.evidence: set[str] = set()
 

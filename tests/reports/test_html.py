@@ -80,7 +80,7 @@ def test_a_scenario_without_measured_points_has_no_such_section(
 def test_the_accuracy_card_is_shown_where_one_ships(
     content: ReportContent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = AccuracyLine("dev", "H200 sglang", "tpot_ms", 15, 15, 4.1, 5.0, 9.0, -1.0, 93.3, 10.0)
+    line = AccuracyLine("H200 sglang", "tpot_ms", 15, 15, 4.1, 5.0, 9.0, -1.0, 93.3, 10.0, split="dev")
     shipped = AccuracyCard("2026-11-24", "0.1.0", "abc", (line,))
     monkeypatch.setattr(sections, "accuracy_card", lambda: shipped)
     page = own_part(render(content))

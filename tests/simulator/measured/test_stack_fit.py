@@ -2,17 +2,26 @@
 
 import math
 from dataclasses import replace
+from importlib.resources import files
 
 import numpy as np
 import pytest
 
 pytest.importorskip("scipy", reason="fits need the extra [fit]")
 
-from simulator.measured.calibrate_stacks import COVERAGE, fit_engine, half_width, label_of, prior_entry
-from simulator.measured.fitted_file import fitted_yaml
+from simulator.measured.calibrate_stacks import (
+    COVERAGE,
+    MADE_BY,
+    fit_engine,
+    half_width,
+    label_of,
+    prior_entry,
+)
+from simulator.measured.fitted_file import FittedEntry, fitted_yaml
 from simulator.measured.rows import MeasuredRow
 from simulator.measured.stack_fit import PRIORS, fit_constants, log_errors
 from simulator.scenario.model import ClosedLoop, Deployment, Lengths, Scenario, Workload
+from simulator.stacks.library import fitted_file
 from simulator.step.constants import StackConstants
 
 HOPPER = "hopper"  # the architecture of h200_sxm
@@ -103,3 +112,36 @@ def test_the_file_written_is_the_file_read(tmp_path):
     for name in StackConstants.names():
         assert getattr(read.constants[0].plain(), name) == pytest.approx(getattr(PRIOR, name))
     assert read.version_spread_log_half_width.value == 0.25
+
+
+def test_the_shipped_file_is_what_its_writer_writes():
+    file = fitted_file()
+    entries = [
+        FittedEntry(
+            backend=one.backend,
+            version=one.version,
+            constants=one.plain(),
+            n_rows=one.n_rows,
+            architectures=one.architectures,
+            source=one.kernel_scale.source,
+            kind=one.kernel_scale.kind.value,
+            tpot_log_half_width=one.tpot_log_half_width.value,
+            ttft_log_half_width=one.ttft_log_half_width.value,
+            width_source=one.tpot_log_half_width.source,
+        )
+        for one in file.constants
+    ]
+    spread = file.version_spread_log_half_width
+    shipped = (files("simulator.stacks") / "fitted.yaml").read_text(encoding="utf-8")
+    assert fitted_yaml(entries, spread.value, spread.source, MADE_BY) == shipped
+
+
+def test_an_engine_without_a_fit_ships_the_centre_of_the_priors():
+    shipped = next(one for one in fitted_file().constants if one.backend == "vllm")
+    prior = prior_entry("vllm")
+    assert shipped.version == prior.version
+    for name in StackConstants.names():
+        assert getattr(shipped.plain(), name) == pytest.approx(getattr(prior.constants, name))
+    widths = shipped.tpot_log_half_width.value, shipped.ttft_log_half_width.value
+    assert widths == (prior.tpot_log_half_width, prior.ttft_log_half_width)
+    assert shipped.tpot_log_half_width.source == prior.width_source
