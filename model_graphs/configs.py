@@ -49,7 +49,7 @@ class Storage(_Record):
     """The element type of stored weights, and the components whose products are stored in it."""
 
     dtype: Literal["fp8", "fp8_block", "nvfp4", "mxfp4"]
-    components: tuple[Literal["attention", "mlp", "shared_expert", "moe"], ...] = (
+    components: tuple[Literal["attention", "indexer", "mlp", "shared_expert", "moe"], ...] = (
         "attention",
         "mlp",
         "shared_expert",

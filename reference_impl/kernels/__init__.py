@@ -21,6 +21,7 @@ from reference_impl.kernels.elementwise import (
     add_rmsnorm,
     concat,
     embedding,
+    layernorm,
     linear,
     rmsnorm,
     rope,
@@ -29,6 +30,7 @@ from reference_impl.kernels.elementwise import (
 )
 from reference_impl.kernels.experts import moe_experts, moe_route
 from reference_impl.kernels.registry import KERNELS, Call, Kernel, Operand, Work
+from reference_impl.kernels.sparse_attention import index_scores, index_weights, sparse_mla_attention, topk
 
 __all__ = [
     "KERNELS",
@@ -46,7 +48,10 @@ __all__ = [
     "ep_combine",
     "ep_dispatch",
     "grouped_attention",
+    "index_scores",
+    "index_weights",
     "kv_append",
+    "layernorm",
     "linear",
     "mla_absorb_o",
     "mla_absorb_q",
@@ -59,4 +64,6 @@ __all__ = [
     "rope",
     "rope_qk",
     "silu_mul",
+    "sparse_mla_attention",
+    "topk",
 ]
