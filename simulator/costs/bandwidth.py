@@ -12,6 +12,7 @@ KINDS = (
     "embedding",
     "rmsnorm",
     "add_rmsnorm",
+    "layernorm",
     "rope",
     "rope_qk",
     "kv_append",
@@ -20,6 +21,7 @@ KINDS = (
     "add",
     "concat",
     "quantize",
+    "topk",
 )
 
 

@@ -34,7 +34,7 @@ from simulator.costs.kernel_choice import (
 from simulator.costs.moe import MoeShape, moe_latency
 from simulator.costs.numerics import Priced
 from simulator.costs.prefill import PrefillShape, mla_prefill_shape, prefill_latency
-from simulator.costs.pricing import Pricing, fastest, from_threshold
+from simulator.costs.pricing import Pricing, fastest, from_threshold, weakened
 
 _NO_TRAFFIC_BYTES = 1e-6
 
@@ -107,21 +107,46 @@ class KernelLibrary:
         past: ArrayLike = 0,
         *,
         absorbed: bool = False,
+        window: int = 0,
     ) -> KernelEstimate:
         """MLA over `isl` new tokens of each sequence after `past` cached ones.
 
         The naive form attends to expanded keys and values (their expansion is a GEMM of its own);
-        `absorbed` to the latent cache, with the constants of the naive kernel.
+        `absorbed` to the latent cache, with the constants of the naive kernel. A token sees the last `window`
+        tokens, or all (0).
         """
         dtype = dtype_name(dtype)
         peak = self.device.peak(dtype)
 
         def formula(c: Any, b: FloatArray, s: FloatArray, h: FloatArray, p: FloatArray) -> Priced:
-            return prefill_latency(mla_prefill_shape(b, s, h, p, absorbed=absorbed), peak, self.device, c)
+            shape = mla_prefill_shape(b, s, h, p, absorbed=absorbed, window=window)
+            return prefill_latency(shape, peak, self.device, c)
 
         dims = (batch, isl, heads, past)
-        choice = KernelChoice(("trtllm",))
-        return self._price("mla_prefill", dtype, choice, formula, *dims, may_be_zero=1, memo_key=absorbed)
+        choice, key = KernelChoice(("trtllm",)), (absorbed, window)
+        return self._price("mla_prefill", dtype, choice, formula, *dims, may_be_zero=1, memo_key=key)
+
+    def index_scores(
+        self,
+        batch: ArrayLike,
+        new: ArrayLike,
+        past: ArrayLike,
+        heads: int,
+        width: int,
+        dtype: str = "fp8",
+        key_dtype: str = "fp8_block",
+    ) -> KernelEstimate:
+        """Scores of `past` and new tokens by an indexer's heads, which share one key a token.
+
+        Nobody's constants: those of an attention whose keys and values are each half as wide, which has the
+        same products and reads as many bytes. Its exponentials are more than the indexer's comparisons.
+        """
+        why, half = "an indexer priced as attention to keys and values of half its width", width // 2
+        if np.all(np.asarray(new) == 1):
+            context = np.asarray(past) + 1
+            decode = self.attention_decode(batch, context, heads, 1, half, 0, key_dtype)
+            return weakened(decode, why)
+        return weakened(self.attention_prefill(batch, new, heads, 1, half, 0, dtype, key_dtype, past), why)
 
     def attention_prefill(
         self,
