@@ -134,19 +134,18 @@ class KernelLibrary:
         heads: int,
         width: int,
         dtype: str = "fp8",
-        key_dtype: str = "fp8_block",
     ) -> KernelEstimate:
         """Scores of `past` and new tokens by an indexer's heads, which share one key a token.
 
-        Nobody's constants: those of an attention whose keys and values are each half as wide, which has the
-        same products and reads as many bytes. Its exponentials are more than the indexer's comparisons.
+        Nobody's constants: those of an attention in bf16 whose keys and values are each half as wide, which
+        has the same products and bytes; in fp8, at half the bytes and twice the rate, half as wide again.
+        Its exponentials are more than the indexer's comparisons; the scales of keys are not counted.
         """
-        why, half = "an indexer priced as attention to keys and values of half its width", width // 2
+        why = "an indexer priced as an attention with keys and values of half its width"
+        half = width // (4 if dtype == "fp8" else 2)
         if np.all(np.asarray(new) == 1):
-            context = np.asarray(past) + 1
-            decode = self.attention_decode(batch, context, heads, 1, half, 0, key_dtype)
-            return weakened(decode, why)
-        return weakened(self.attention_prefill(batch, new, heads, 1, half, 0, dtype, key_dtype, past), why)
+            return weakened(self.attention_decode(batch, np.asarray(past) + 1, heads, 1, half), why)
+        return weakened(self.attention_prefill(batch, new, heads, 1, half, past=past), why)
 
     def attention_prefill(
         self,

@@ -159,9 +159,8 @@ def _index_weights(library: KernelLibrary, operator: Operator, bindings: Binding
 def _index_scores(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
     """The products and the traffic of an attention to one head of keys and values, each half as wide."""
     heads, width = _attribute(operator, "n_heads"), _attribute(operator, "qk_dim")
-    keys, dtype = _first(operator, Role.CACHE).dtype, operator.compute_dtype
     new, past = np.asarray(bindings.get("S", 1), np.float64), _past(operator, bindings)
-    return library.index_scores(bindings["B"], new, past, heads, width, dtype, keys)
+    return library.index_scores(bindings["B"], new, past, heads, width, operator.compute_dtype)
 
 
 def _topk(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:

@@ -251,8 +251,8 @@ class ComponentBuilder:
             return float(self.library.mla_prefill(1, new, heads, past=past).latency_s)
         if operator.kind == "index_scores":
             heads, width = (int(operator.attrs[name]) for name in ("n_heads", "qk_dim"))
-            dtype, keys = operator.compute_dtype, operator.inputs[-1].dtype
-            return float(self.library.index_scores(1, new, past, heads, width, dtype, keys).latency_s)
+            estimate = self.library.index_scores(1, new, past, heads, width, operator.compute_dtype)
+            return float(estimate.latency_s)
         heads, kv_heads, width, window = (
             int(operator.attrs[name]) for name in ("n_heads", "n_kv_heads", "qk_dim", "window")
         )
