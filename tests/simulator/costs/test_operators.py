@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,12 +98,19 @@ def test_naive_mla_is_known_by_its_dims(library: KernelLibrary) -> None:
 
 
 def test_grouped_attention_prefills_and_decodes(library: KernelLibrary) -> None:
-    prefill = price_operator(library, naive(128, 128, 4), {"B": 1, "S": 2048})
-    assert float(prefill.latency_s) == float(library.attention_prefill(1, 2048, 16, 4, 128).latency_s)
-    decode = price_operator(library, naive(128, 128, 4, "T+S"), {"B": BATCH, "S": 1, "T": 999})
-    np.testing.assert_array_equal(
-        decode.latency_s, library.attention_decode(BATCH, 1000, 16, 4, 128).latency_s
-    )
+    attrs = {"n_heads": 16, "n_kv_heads": 4, "qk_dim": 64, "window": 128}
+
+    def grouped(rows: str) -> Operator:
+        cache = tensor(f"B {rows} 4 128", Role.CACHE, "fp8")
+        return operator("grouped_attention", (tensor("B S 16 64"), cache), tensor("B S 16 64"), attrs=attrs)
+
+    heads = (16, 4, 64, 128)
+    prefill = price_operator(library, grouped("S"), {"B": 1, "S": 2048})
+    expected = library.attention_prefill(1, 2048, *heads, kv_dtype="fp8")
+    assert float(prefill.latency_s) == float(expected.latency_s)
+    decode = price_operator(library, grouped("T+S"), {"B": BATCH, "S": 1, "T": 999})
+    expected = library.attention_decode(BATCH, 1000, *heads, kv_dtype="fp8")
+    np.testing.assert_array_equal(decode.latency_s, expected.latency_s)
 
 
 def experts(rows: str) -> Operator:
@@ -117,6 +125,16 @@ def test_experts_are_priced_by_the_tokens_of_all_ranks(library: KernelLibrary) -
     np.testing.assert_array_equal(price_operator(library, experts("B*S"), local).latency_s, expected)
     received = price_operator(library, experts("R"), {"R": BATCH})
     np.testing.assert_array_equal(received.latency_s, expected)
+
+
+def test_experts_stored_in_mxfp4_are_not_priced_as_16_bit_ones(library: KernelLibrary) -> None:
+    wide = experts("B*S")
+    weights = (tensor("32 4096 7168", Role.WEIGHT, "mxfp4"), tensor("32 7168 2048", Role.WEIGHT, "mxfp4"))
+    stored = replace(wide, inputs=(*wide.inputs, *weights), compute_dtype="bf16")
+    priced = price_operator(library, stored, {"B": 64, "S": 1})
+    dims = (64, 7168, 2048, 8, 256)
+    assert float(priced.latency_s) == float(library.moe(*dims, moe_ep=8, dtype="mxfp4").latency_s)
+    assert float(priced.latency_s) < float(library.moe(*dims, moe_ep=8, dtype="bf16").latency_s)
 
 
 def test_a_route_is_a_router_gemm_and_a_selection(library: KernelLibrary) -> None:
