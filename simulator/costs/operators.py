@@ -165,8 +165,8 @@ def _moe_experts(library: KernelLibrary, operator: Operator, bindings: Bindings)
 
 
 def _expert_dtype(operator: Operator) -> str:
-    """What experts are computed in; kernels read mxfp4 weights as they are, whatever rows they multiply."""
-    stored = {tensor.dtype for tensor in operator.inputs if tensor.role is Role.WEIGHT}
+    """What the product is computed in; of mxfp4 weights, which kernels read as they are, what they are."""
+    stored = [tensor.dtype for tensor in operator.inputs if tensor.role is Role.WEIGHT]
     return "mxfp4" if "mxfp4" in stored else operator.compute_dtype
 
 

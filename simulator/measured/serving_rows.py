@@ -56,7 +56,10 @@ def serving_row(record: Record) -> MeasuredRow:
     fields.done()
     if record.get("ttft_ok", "True") != "True":
         figures.pop("ttft_ms", None)
-    model = resolve_model(record["model_path"]).key
+    record_of_model = resolve_model(record["model_path"])
+    model = record_of_model.key
+    if precision == "fp8":
+        precision = _fp8_format(record, experts=record_of_model.blueprint.n_experts > 0)
     law = client_length_law(record.get("image", ""), isl, osl)
     flags = run_flags(model, backend, precision, record)
     mtp = "+mtp" if SPECULATION in flags else ""
@@ -97,6 +100,16 @@ def serving_row(record: Record) -> MeasuredRow:
         deployment_key=deployment_key(deployment),
         flags=flags,
     )
+
+
+def _fp8_format(record: Record, *, experts: bool) -> str:
+    """The fp8 of a run: blocks where the row says so, one scale a tensor in dense models that it calls fp8.
+
+    A mixture's fp8 checkpoint is its publisher's own, whatever the row calls its products.
+    """
+    if record.get("gemm_quant_mode") == "fp8_block":
+        return "fp8" if experts else "fp8_block"
+    return "fp8" if experts else "fp8_tensor"
 
 
 def run_flags(model: str, backend: str, precision: str, record: Record) -> tuple[str, ...]:
