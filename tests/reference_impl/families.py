@@ -122,12 +122,16 @@ _V2 = {"norm_topk_prob": False, "topk_method": "group_limited_greedy", "routed_s
 
 @dataclass(frozen=True)
 class Family:
-    """A tiny config of an architecture, and how `transformers` is told the same."""
+    """A tiny config of an architecture, and how `transformers` is told the same.
+
+    The layers of a `variant` are those of another family: what is exported of it is tested in the slow suite.
+    """
 
     architecture: str
     config: Mapping[str, Any]
     as_transformers: Callable[[Mapping[str, Any]], dict[str, Any]] = _with_rope_parameters
     extra: Mapping[str, Any] = field(default_factory=dict)  # what `transformers` must be told beside it
+    variant: bool = False
 
     @property
     def ours(self) -> ModelConfig:
@@ -212,18 +216,23 @@ FAMILIES: Mapping[str, Family] = {
         _LATENT
         | {"n_group": 1, "topk_group": 1, "n_shared_experts": 1}
         | {"rope_scaling": _LATENT["rope_scaling"] | {"beta_fast": 1.0}},
+        variant=True,
     ),
-    "deepseek v2": Family("DeepseekV2ForCausalLM", _LATENT | _V2),
+    "deepseek v2": Family("DeepseekV2ForCausalLM", _LATENT | _V2, variant=True),
     "deepseek v2 lite": Family(
         "DeepseekV2ForCausalLM",
         _LATENT | _V2 | {"q_lora_rank": None, "n_group": 1, "topk_group": 1, "topk_method": "greedy"},
     ),
     "deepseek v3.2": Family("DeepseekV32ForCausalLM", _LATENT | _INDEXER),
     "glm 5": Family(
-        "GlmMoeDsaForCausalLM", _LATENT | _INDEXER | {"rope_scaling": None, "n_group": 1, "topk_group": 1}
+        "GlmMoeDsaForCausalLM",
+        _LATENT | _INDEXER | {"rope_scaling": None, "n_group": 1, "topk_group": 1},
+        variant=True,
     ),
     "glm 4.5": Family("Glm4MoeForCausalLM", _GLM, _with_partial_rotary_factor),
-    "glm 4.5 air": Family("Glm4MoeForCausalLM", _GLM | {"use_qk_norm": False}, _with_partial_rotary_factor),
+    "glm 4.5 air": Family(
+        "Glm4MoeForCausalLM", _GLM | {"use_qk_norm": False}, _with_partial_rotary_factor, variant=True
+    ),
 }
 
 

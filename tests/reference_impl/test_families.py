@@ -26,6 +26,10 @@ from reference_impl.kernels import experts
 from reference_impl.kernels.attention import causal, pairs
 
 TOLERANCE = 1e-5
+EXPORTED = [
+    pytest.param(name, marks=pytest.mark.slow) if family.variant else name
+    for name, family in FAMILIES.items()
+]
 
 
 @cache
@@ -76,7 +80,7 @@ def _flop_of_dense_attention(layer: LayerSpec, n_tokens: int) -> int:
     return 2 * n_tokens * spec.heads * (expanded - latent)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", EXPORTED)
 def test_layers_of_a_kind_are_alike(name):
     blueprint = FAMILIES[name].blueprint
     for phase in phases_of(blueprint):
@@ -99,7 +103,7 @@ def _layouts(blueprint: Blueprint) -> list[Layout]:
     return layouts
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", EXPORTED)
 def test_the_layout_pass_gives_what_a_rank_exports(name):
     """At eight ranks the two heads of keys and values have four copies each."""
     blueprint = FAMILIES[name].blueprint
@@ -134,8 +138,9 @@ def _mistaken_mixture(name: str, **changes: object) -> float:
     own = pair(name)
     layers = tuple(
         replace(layer, feed_forward=replace(layer.feed_forward, **changes))
-        for layer in own.family.blueprint.layers
         if isinstance(layer.feed_forward, MixtureSpec)
+        else layer
+        for layer in own.family.blueprint.layers
     )
     mistaken = own.ours(replace(own.family.blueprint, layers=layers))
     return relative(whole(mistaken, own.ids), own.logits)
@@ -161,10 +166,12 @@ def test_rotating_neighbours_instead_of_halves_breaks_parity():
 def test_rotating_whole_heads_where_half_is_rotated_breaks_parity():
     (rope,) = pair("minimax m2").family.blueprint.ropes
     assert _mistaken("minimax m2", rope=replace(rope, width=24)) > 1e-2
+    (rope,) = pair("glm 4.5").family.blueprint.ropes
+    assert _mistaken("glm 4.5", rope=replace(rope, width=24)) > 1e-2
 
 
 def test_leaving_out_the_norm_of_queries_and_keys_breaks_parity():
-    for name in ("qwen 3", "minimax m2"):
+    for name in ("qwen 3", "minimax m2", "glm 4.5"):
         assert _mistaken(name, norm=QueryKeyNorm.NONE) > 1e-2
 
 
@@ -180,6 +187,42 @@ def test_weights_that_are_not_normalised_or_of_other_scores_break_parity():
     assert _mistaken_mixture("qwen 3 with experts", normalise=False) > 1e-2
     assert _mistaken_mixture("qwen 3 with experts", scoring=Scoring.SIGMOID) > 1e-2
     assert _mistaken_mixture("minimax m2", scoring=Scoring.SOFTMAX) > 1e-2
+    assert _mistaken_mixture("glm 4.5", normalise=False) > 1e-2
+    assert _mistaken_mixture("deepseek v2", normalise=True) > 1e-2
+    assert _mistaken_mixture("deepseek v2 lite", scoring=Scoring.SIGMOID) > 1e-2
+
+
+def test_a_group_scored_by_its_best_two_experts_or_none_at_all_breaks_parity():
+    assert _mistaken_mixture("deepseek v2", scored_of_group=2) > 1e-2
+    assert _mistaken_mixture("deepseek v2", groups=1, topk_groups=1) > 1e-2
+
+
+def test_ignoring_the_balancing_bias_or_the_scale_of_experts_breaks_parity():
+    for name in ("glm 4.5", "kimi k2", "glm 5"):
+        own = pair(name)
+        mistaken = own.ours()
+        for buffer, bias in mistaken.named_buffers():
+            if buffer.endswith("e_score_correction_bias"):
+                bias.zero_()
+        assert relative(whole(mistaken, own.ids), own.logits) > 1e-2
+        assert _mistaken_mixture(name, scale=1.0) > 1e-2
+
+
+def test_leaving_out_the_biases_of_queries_keys_and_values_breaks_parity():
+    own = pair("glm 4.5")
+    mistaken = own.ours()
+    for layer in mistaken.layers:
+        layer.self_attn.qkv_proj.bias = None
+    assert relative(whole(mistaken, own.ids), own.logits) > 1e-2
+
+
+def test_a_ramp_of_yarn_that_is_wide_where_it_is_a_step_breaks_parity():
+    (rope,) = pair("kimi k2").family.blueprint.ropes
+    wide = replace(rope, scaling=replace(rope.scaling, beta_fast=32.0))
+    own = pair("kimi k2")
+    layers = tuple(replace(x, mixer=replace(x.mixer, rope=wide)) for x in own.family.blueprint.layers)
+    mistaken = own.ours(replace(own.family.blueprint, layers=layers))
+    assert relative(whole(mistaken, own.ids), own.logits) > 1e-3
 
 
 def test_an_activation_that_is_not_clamped_breaks_parity(monkeypatch):

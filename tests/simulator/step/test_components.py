@@ -41,3 +41,10 @@ def test_a_chunk_pays_for_scoring_the_tokens_before_it(sparse: Prepared) -> None
     extra = sparse.library.index_scores(1, new, past, 64, 128).latency_s
     extra = extra - sparse.library.index_scores(1, new, 0, 64, 128).latency_s
     assert sparse.components.prefix_s == pytest.approx(61 * float(extra) / (new * past))
+
+
+def test_index_keys_take_room_beside_the_latents(sparse: Prepared) -> None:
+    layer = sparse.graphs["decode"].blocks[1]
+    append = next(op for op in layer.operators if op.name == "self_attn.kv_append")
+    latent = {"bf16": 1152, "fp8": 576}[append.outputs[0].dtype]
+    assert sparse.memory.kv_bytes_per_token == 61 * (latent + 132)
