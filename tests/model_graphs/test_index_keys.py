@@ -9,7 +9,7 @@ from model_graphs.graph import Operator, OperatorGraph
 from model_graphs.graph_io import load_graph
 from model_graphs.layout import Layout, apply_layout
 from model_graphs.precision import apply_precision
-from model_graphs.totals import CacheGroup, cache_groups
+from model_graphs.totals import CacheGroup, cache_groups, graph_summary
 
 AMPERE = frozenset({"bf16"})
 V32 = resolve_model("deepseek-v3.2")
@@ -82,3 +82,8 @@ def test_every_rank_indexes_with_all_heads_and_attends_with_its_own() -> None:
 def test_a_model_without_an_indexer_is_left_alone() -> None:
     graph = load_graph("deepseek-v3", "decode")
     assert apply_precision(graph, None, "bf16", COMPUTE_DTYPES) == graph
+
+
+@pytest.mark.parametrize("kv_dtype", ["bf16", "fp8"])
+def test_a_summary_shows_index_keys_as_engines_cache_them(kv_dtype: str) -> None:
+    assert graph_summary("glm-5", "decode", kv_dtype).caches[1] == CacheGroup("index keys", 78, 78 * 132)
