@@ -222,6 +222,7 @@ FAMILIES: Mapping[str, Family] = {
     "deepseek v2 lite": Family(
         "DeepseekV2ForCausalLM",
         _LATENT | _V2 | {"q_lora_rank": None, "n_group": 1, "topk_group": 1, "topk_method": "greedy"},
+        variant=True,
     ),
     "deepseek v3.2": Family("DeepseekV32ForCausalLM", _LATENT | _INDEXER),
     "glm 5": Family(

@@ -84,8 +84,9 @@ def _flop_of_dense_attention(layer: LayerSpec, n_tokens: int) -> int:
 def test_layers_of_a_kind_are_alike(name):
     blueprint = FAMILIES[name].blueprint
     for phase in phases_of(blueprint):
-        unrolled = {b.name: b.operators for b in emit_layers(blueprint, phase)}
-        assert all(unrolled[b.name] == b.operators for b in emit_layers(blueprint, phase))
+        blocks = emit_layers(blueprint, phase)
+        unrolled = {b.name: b.operators for b in blocks}
+        assert all(unrolled[b.name] == b.operators for b in blocks)
         folded = emit(blueprint, phase).blocks
         assert {b.name: b.operators for b in folded} == unrolled
         assert sum(b.repeat for b in folded if b.name not in ("embedding", "head", "mtp_layer")) == (
