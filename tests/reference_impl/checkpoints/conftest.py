@@ -1,0 +1,6 @@
+"""Tests of this folder use the tiny models of the folder above."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1]))
