@@ -9,7 +9,7 @@ import torch
 
 from hardware_specs.records.errors import InputError, Problem, nearest
 from model_graphs.architectures import ModelConfig
-from model_graphs.configs import read_config_json
+from model_graphs.config_json import read_config_json
 from reference_impl.checkpoints.folder import Folder, read_folder
 from reference_impl.checkpoints.forms import Form, form_of
 from reference_impl.checkpoints.pieces import Piece, copies, published_pieces

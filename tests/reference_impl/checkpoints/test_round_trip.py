@@ -8,7 +8,7 @@ from tiny_models import GPT_OSS, LLAMA, MODELS, QWEN3_MOE, SHARD_BYTES, TINY, ma
 
 from hardware_specs.records.errors import InputError
 from model_graphs.architectures import ModelConfig
-from model_graphs.configs import read_config_json
+from model_graphs.config_json import read_config_json
 from reference_impl.checkpoints.folder import INDEX
 from reference_impl.checkpoints.forms import E2M1, to_fp8_block, to_mxfp4
 from reference_impl.checkpoints.inspection import inspect_checkpoint
