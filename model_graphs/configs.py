@@ -151,15 +151,16 @@ def resolve_model(name: str, *, approximate: bool = False) -> ModelRecord:
         InputError: nothing is known under the name, or the file is not a valid config of a known
             architecture.
     """
+    path = Path(name)
+    if path.suffix == ".json":
+        return _from_config_file(read_config_file(path, approximate=approximate))
     if (_FOLDER / f"{name.lower()}.yaml").is_file():
         return _model(name.lower())
     known = _names()
     if name.lower() in known:
         return known[name.lower()]
-    path = Path(name)
-    if path.suffix == ".json" or (path / "config.json").is_file():
-        file = path if path.suffix == ".json" else path / "config.json"
-        return _from_config_file(read_config_file(file, approximate=approximate))
+    if (path / "config.json").is_file():
+        return _from_config_file(read_config_file(path / "config.json", approximate=approximate))
     choices = [record.key for record in list_models()]
     problem = Problem(
         f"model must be one of {', '.join(choices)}, a hub name of one, or a path to a config.json",
@@ -168,6 +169,13 @@ def resolve_model(name: str, *, approximate: bool = False) -> ModelRecord:
         suggestion=nearest(name.rsplit("/", 1)[-1].lower(), choices) or nearest(name.lower(), known),
     )
     raise InputError(problem)
+
+
+def is_config_file(name: str) -> bool:
+    """Whether the name of a model means a user's `config.json` or the folder of one, not a shipped model."""
+    if Path(name).suffix == ".json":
+        return True
+    return (Path(name) / "config.json").is_file() and name.lower() not in _names()
 
 
 @cache
