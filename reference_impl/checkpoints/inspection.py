@@ -12,7 +12,7 @@ from model_graphs.architectures import ModelConfig
 from model_graphs.config_json import read_config_json
 from reference_impl.checkpoints.folder import Folder, read_folder
 from reference_impl.checkpoints.forms import Form, form_of
-from reference_impl.checkpoints.pieces import Piece, copies, published_pieces
+from reference_impl.checkpoints.pieces import Made, Piece, copies, published, whole
 from reference_impl.decoder import Decoder, build_model
 
 #: tensors that a plain model has no use for: tables that are computed, scales of activations and of the cache
@@ -32,6 +32,7 @@ class Inspection:
     model: Decoder
     pieces: Mapping[str, Piece]
     forms: Mapping[str, Form]
+    made: tuple[Made, ...]
     copies: Mapping[str, str]
 
 
@@ -46,21 +47,50 @@ def inspect_checkpoint(path: Path) -> Inspection:
     try:
         architecture, config = read_config_json(path / "config.json")
         model = build_model(config.blueprint, torch.bfloat16, "meta")
-        packed = any(name.endswith("_blocks") for name in folder.promised | folder.entries.keys())
-        pieces = published_pieces(model, architecture, packed=packed)
+        held = folder.promised | folder.entries.keys()
+        packed = any(name.endswith("_blocks") for name in held)
+        layout = published(model, architecture, held, packed=packed)
     except InputError as error:
         raise InputError(*_limited(folder.problems), *error.problems) from error
+    pieces = {**layout.pieces, **_sources(layout.made, folder)}
     judged = _forms(pieces, folder)
     repeated = copies(model)
     wrong = [form for form in judged.values() if isinstance(form, Problem)]
     problems = [*folder.problems, *wrong, *_copy_shapes(folder, pieces, repeated)]
+    problems += _made_shapes(layout.made, pieces, model, folder)
     if folder.entries:
         problems += _names(folder, pieces, judged, repeated)
     if problems:
         raise InputError(*_limited(problems))
     forms = {name: form for name, form in judged.items() if isinstance(form, Form)}
     present = {copy: origin for copy, origin in repeated.items() if copy in folder.entries}
-    return Inspection(architecture, config, folder, model, pieces, forms, present)
+    return Inspection(architecture, config, folder, model, pieces, forms, layout.made, present)
+
+
+def _sources(made: Sequence[Made], folder: Folder) -> dict[str, Piece]:
+    """The published tensors that others are computed from, each of the shape that it has."""
+    held = folder.entries
+    shapes = {name: (one, held[name].shape if name in held else ()) for one in made for name in one.names}
+    return {name: whole(name, one.target, shape) for name, (one, shape) in shapes.items()}
+
+
+def _made_shapes(
+    made: Sequence[Made], pieces: Mapping[str, Piece], model: Decoder, folder: Folder
+) -> Iterator[Problem]:
+    """Tensors that would be of another shape than the model's if they were made of those of the file."""
+    state = model.state_dict()
+    for one in made:
+        if not all(name in folder.entries for name in one.names):
+            continue
+        given = [torch.empty(pieces[name].shape, device="meta") for name in one.names]
+        try:
+            shape = tuple(one.make(given).shape)
+        except (RuntimeError, IndexError):
+            shape = ()
+        if shape != tuple(state[one.target].shape):
+            requirement = f"must make a tensor of shape {list(state[one.target].shape)}"
+            shapes = ", ".join(str(list(tensor.shape)) for tensor in given)
+            yield Problem(requirement, shapes, folder.entries[one.names[0]].file, path=one.names[0])
 
 
 def _forms(pieces: Mapping[str, Piece], folder: Folder) -> dict[str, Form | Problem]:

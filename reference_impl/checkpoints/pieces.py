@@ -3,21 +3,21 @@
 The hub's names differ from those in memory (`published_names`): each expert has its own matrices, a
 multi-token prediction module is the layer after the last one. A piece is one published tensor and a view of
 one of our parameters that runs through its elements in the published order, so that reading copies into the
-view and writing copies from it; neither needs a second parameter.
+view and writing copies from it; neither needs a second parameter. Where a family's tensors are computed from
+published ones they are read whole and cannot be written.
 
 Dimensions in names: E experts, F intermediate width, D hidden width.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor
 
-from hardware_specs.records.errors import InputError, Problem
 from reference_impl.decoder import MTP, Decoder
 from reference_impl.loading import Recipes, layer_recipes, main_recipes
-from reference_impl.published_names import Recipe, names_of, stacked
+from reference_impl.published_names import Make, Recipe, names_of, stacked
 
 View = Callable[[Tensor], Tensor]
 
@@ -42,25 +42,51 @@ class Piece:
     view: View
 
 
-def published_pieces(model: Decoder, architecture: str, *, packed: bool = False) -> dict[str, Piece]:
-    """Every published tensor of the model by its name; with `packed` experts are as MXFP4 stores them.
+@dataclass(frozen=True)
+class Made:
+    """A tensor here that is computed from whole published ones, and is no view of them."""
 
-    Raises:
-        InputError: a tensor here is made of published ones in a way that is no view.
+    target: str
+    names: tuple[str, ...]
+    make: Make
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a model is published as: pieces by name, and what is left to be computed."""
+
+    pieces: Mapping[str, Piece]
+    made: tuple[Made, ...]
+
+
+def published(
+    model: Decoder, architecture: str, held: Collection[str] = (), *, packed: bool = False
+) -> Published:
+    """Every tensor of the model as it is published; with `packed` experts are as MXFP4 stores them.
+
+    `held` are the names of a checkpoint: one that has the experts of a layer in one tensor is read so.
     """
     state = model.state_dict()
-    found: dict[str, Piece] = {}
-    problems: list[Problem] = []
+    pieces: dict[str, Piece] = {}
+    made: list[Made] = []
     for target, recipe in _recipes(model, architecture).items():
-        try:
-            pieces = list(_pieces(model, architecture, target, recipe, state[target], packed))
-        except InputError as error:
-            problems += error.problems
+        names = tuple(_hub_name(name, architecture) for name in recipe.names)
+        if architecture in _ALTERNATING and target.endswith((GATE_UP, DOWN, GATE_UP_BIAS)):
+            found = [_alternating(names[0], target, state[target], packed)]
+        elif recipe.make is not stacked:
+            made.append(Made(target, names, recipe.make))
             continue
-        found |= {piece.name: piece for piece in pieces}
-    if problems:
-        raise InputError(*problems)
-    return found
+        elif target.endswith((GATE_UP, DOWN)) and names[0] not in held:
+            found = list(_single_experts(names[0], architecture, target, state[target]))
+        else:
+            found = list(_rows(names, target, state[target], _row_counts(model, target, len(names))))
+        pieces |= {piece.name: piece for piece in found}
+    return Published(pieces, tuple(made))
+
+
+def whole(name: str, target: str, shape: tuple[int, ...]) -> Piece:
+    """A published tensor that is not a part of ours, to be read as it is."""
+    return Piece(name, target, shape, _as_it_is)
 
 
 def copies(model: Decoder) -> dict[str, str]:
@@ -97,20 +123,10 @@ def _mtp_recipes(module: MTP, architecture: str, prefix: str) -> Recipes:
     return recipes | {f"layer.{name}": recipe for name, recipe in own}
 
 
-def _pieces(
-    model: Decoder, architecture: str, target: str, recipe: Recipe, tensor: Tensor, packed: bool
-) -> Iterator[Piece]:
+def _hub_name(name: str, architecture: str) -> str:
+    """The name in a file of what has this name in memory."""
     mixture, *_ = _EXPERT_NAMES.get(architecture, _USUAL_NAMES)
-    names = tuple(name.replace(".mlp.", f".{mixture}.") for name in recipe.names)
-    if target.endswith((GATE_UP, DOWN, GATE_UP_BIAS)) and architecture in _ALTERNATING:
-        yield _alternating(names[0], target, tensor, packed)
-    elif target.endswith((GATE_UP, DOWN)):
-        yield from _single_experts(names[0].rsplit(".", 1)[0], architecture, target, tensor)
-    elif recipe.make is stacked:
-        yield from _rows(names, target, tensor, _row_counts(model, target, len(names), tensor.shape[0]))
-    else:
-        requirement = f"checkpoints of {architecture} cannot be read: this is no view of a published tensor"
-        raise InputError(Problem(requirement, ", ".join(names), path=target))
+    return name.replace(".mlp.", f".{mixture}.")
 
 
 def _rows(names: tuple[str, ...], target: str, tensor: Tensor, counts: tuple[int, ...]) -> Iterator[Piece]:
@@ -124,30 +140,31 @@ def _row_range(tensor: Tensor, first: int, count: int) -> Tensor:
     return tensor[first : first + count]
 
 
-def _row_counts(model: Decoder, target: str, n_parts: int, n_rows: int) -> tuple[int, ...]:
+def _row_counts(model: Decoder, target: str, n_parts: int) -> tuple[int, ...]:
     """Rows of each published matrix in a stacked one: those of its layer, else equal ones."""
     path = target.rsplit(".", 1)[0]
-    module = model.get_submodule(path)
-    widths: tuple[int, ...] | None = getattr(module, "widths", None)
+    widths: tuple[int, ...] | None = getattr(model.get_submodule(path), "widths", None)
     if path.endswith("q_kv_a_proj") and n_parts == 2:
         first, *others = model.get_submodule(path.rsplit(".", 1)[0]).latent_widths
         widths = (first, sum(others))
-    if n_parts == 1 or widths is None:
-        assert n_rows % n_parts == 0, f"{target} must be made of equal parts"
-        return (n_rows // n_parts,) * n_parts
-    return widths
+    if widths is not None and len(widths) == n_parts:
+        return widths
+    n_rows = model.state_dict()[target].shape[0]
+    assert n_rows % n_parts == 0, f"{target} must be made of equal parts"
+    return (n_rows // n_parts,) * n_parts
 
 
-def _single_experts(prefix: str, architecture: str, target: str, tensor_EXX: Tensor) -> Iterator[Piece]:
-    """One matrix an expert: its gate and its up are the halves of one here."""
+def _single_experts(name: str, architecture: str, target: str, tensor_EXX: Tensor) -> Iterator[Piece]:
+    """One matrix an expert; gate and up, which are one tensor here, are two there."""
+    prefix, leaf = name.rsplit(".", 1)
     _, gate, up, down = _EXPERT_NAMES.get(architecture, _USUAL_NAMES)
+    parts = {"gate_up_proj": (gate, up), "down_proj": (down,)}.get(leaf, (leaf,))
     n_experts, n_rows, n_columns = tensor_EXX.shape
-    names = (down,) if target.endswith(DOWN) else (gate, up)
-    count = n_rows // len(names)
+    count = n_rows // len(parts)
     for expert in range(n_experts):
-        for part, name in enumerate(names):
-            view = partial(_expert_rows, expert=expert, first=part * count, count=count)
-            yield Piece(f"{prefix}.{expert}.{name}.weight", target, (count, n_columns), view)
+        for number, part in enumerate(parts):
+            view = partial(_expert_rows, expert=expert, first=number * count, count=count)
+            yield Piece(f"{prefix}.{expert}.{part}.weight", target, (count, n_columns), view)
 
 
 def _expert_rows(tensor_EXX: Tensor, expert: int, first: int, count: int) -> Tensor:

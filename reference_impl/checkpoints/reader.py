@@ -4,7 +4,7 @@ Beside the model there is one shard mapped at a time, and a strip of 128 rows, o
 are made from codes and scales.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +87,9 @@ class _Shards:
 def _fill(model: Decoder, inspection: Inspection, tick: Tick) -> None:
     """Fill the parameters shard by shard; a shard is let go before the next one is opened."""
     state = model.state_dict()
-    first = {form.tensors[0]: name for name, form in inspection.forms.items()}
+    computed = {name for one in inspection.made for name in one.names}
+    direct = inspection.forms.keys() - computed
+    first = {inspection.forms[name].tensors[0]: name for name in direct}
     done = 0
     for file in inspection.folder.files:
         with ExitStack() as opened:
@@ -100,6 +102,21 @@ def _fill(model: Decoder, inspection: Inspection, tick: Tick) -> None:
                     del tensors
                     done += 1
                     tick(done, len(first))
+    _compute(state, inspection)
+
+
+def _compute(state: Mapping[str, Tensor], inspection: Inspection) -> None:
+    """Fill what is no view of published tensors: those are read whole, one parameter at a time."""
+    for one in inspection.made:
+        sources = []
+        with ExitStack() as opened:
+            shards = _Shards(inspection, opened)
+            for name in one.names:
+                form = inspection.forms[name]
+                source = torch.empty(inspection.pieces[name].shape, dtype=state[one.target].dtype)
+                read_into(source, form.name, tuple(shards.tensor(part) for part in form.tensors))
+                sources.append(source)
+        state[one.target].copy_(one.make(sources))
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from hardware_specs.records.yaml_reader import Plain
 from model_graphs.architectures import ModelConfig
 from reference_impl.checkpoints.folder import INDEX
 from reference_impl.checkpoints.forms import BLOCK, to_fp8_block, to_mxfp4
-from reference_impl.checkpoints.pieces import Piece, copies, published_pieces
+from reference_impl.checkpoints.pieces import Piece, copies, published
 from reference_impl.decoder import Decoder
 from reference_impl.layers import Layer
 
@@ -59,7 +59,13 @@ def write_checkpoint(
     Raises:
         InputError: checkpoints of the architecture have no such form.
     """
-    pieces = published_pieces(model, config.names[0], packed=form == "mxfp4")
+    layout = published(model, config.names[0], packed=form == "mxfp4")
+    if layout.made:
+        requirement = f"checkpoints of {config.names[0]} can be read and not written: this is no view of it"
+        raise InputError(
+            *(Problem(requirement, ", ".join(one.names), path=one.target) for one in layout.made)
+        )
+    pieces = layout.pieces
     _check_form(form, config.names[0], any(_is_packed(piece) for piece in pieces.values()))
     files = _write_shards(_tensors(model, pieces, form), folder, max_shard_bytes)
     weight_map = {name: file for file, sizes in files.items() for name in sizes}

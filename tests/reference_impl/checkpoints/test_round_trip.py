@@ -1,19 +1,24 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from parity import mtp_logits
+from safetensors.torch import load_file, save_file
 from tiny import distance, positions_of
 from tiny_models import GPT_OSS, LLAMA, MODELS, QWEN3_MOE, SHARD_BYTES, TINY, made, written
 
 from hardware_specs.records.errors import InputError
 from model_graphs.architectures import ModelConfig
 from model_graphs.config_json import read_config_json
+from reference_impl.checkpoints import pieces
 from reference_impl.checkpoints.folder import INDEX
 from reference_impl.checkpoints.forms import E2M1, to_fp8_block, to_mxfp4
 from reference_impl.checkpoints.inspection import inspect_checkpoint
 from reference_impl.checkpoints.reader import load_checkpoint, read_quantised
 from reference_impl.checkpoints.writer import write_checkpoint
+from reference_impl.published_names import NAMES, USUAL, Make, Names, Recipe
 
 #: of `transformers`' logits, which here differ by summation order alone
 TOLERANCE = 1e-5
@@ -184,3 +189,73 @@ def test_weights_without_scales_are_not_read_as_quantised(tmp_path: Path) -> Non
     written(LLAMA, tmp_path)
     with pytest.raises(InputError, match="stored in codes and scales; given plain"):
         read_quantised(inspect_checkpoint(tmp_path), "model.layers.0.mlp.up_proj.weight")
+
+
+@torch.no_grad()
+def test_transformers_finds_the_mtp_module_as_the_layer_after_the_last(tmp_path: Path) -> None:
+    from transformers import DeepseekV3ForCausalLM
+    from transformers.modeling_layers import MtpModel
+
+    written(TINY, tmp_path)
+    oracle = DeepseekV3ForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    oracle.set_attn_implementation("eager")
+    oracle_mtp = MtpModel.from_pretrained(oracle).eval()
+    ids = torch.randint(0, TINY.vocab_size, (2, 20))
+    hidden = oracle.model(ids).last_hidden_state[:, :-1]
+    shifted = torch.arange(1, ids.shape[1])[None]
+    wanted = oracle.lm_head(oracle_mtp.forward_layer(0, hidden, shifted, None, input_ids=ids[:, 1:]))
+    assert distance(mtp_logits(load_checkpoint(tmp_path, torch.float32), ids), wanted) < TOLERANCE
+
+
+@torch.no_grad()
+def test_gate_and_up_of_experts_in_the_wrong_order_break_parity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers
+
+    model = written(MODELS["minimax"], tmp_path)
+    mistaken = {"MiniMaxM2ForCausalLM": ("block_sparse_moe", "w3", "w1", "w2")}
+    monkeypatch.setattr(pieces, "_EXPERT_NAMES", mistaken)
+    wrong = load_checkpoint(tmp_path, torch.float32)
+    oracle = transformers.MiniMaxM2ForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    ids = torch.randint(0, 96, (2, 20))
+    wanted = oracle(ids, use_cache=False).logits
+    assert distance(model(ids, positions_of(ids))[0], wanted) < TOLERANCE
+    assert distance(wrong(ids, positions_of(ids))[0], wanted) > 0.1
+
+
+def test_experts_of_a_layer_in_one_tensor_are_read_too(tmp_path: Path) -> None:
+    """As `transformers` holds them in memory, and as newer checkpoints are published."""
+    config = MODELS["qwen3-moe"]
+    model = written(config, tmp_path)
+    state = {}
+    for file in tmp_path.glob("*.safetensors"):
+        state |= {name: tensor for name, tensor in load_file(file).items() if ".experts." not in name}
+        file.unlink()
+    (tmp_path / INDEX).unlink()
+    for i, layer in enumerate(model.layers):
+        for leaf in ("gate_up_proj", "down_proj"):
+            state[f"model.layers.{i}.mlp.experts.{leaf}"] = getattr(layer.mlp.routed.experts, leaf).data
+    save_file(state, tmp_path / "model.safetensors")
+    read = load_checkpoint(tmp_path, torch.float32).state_dict()
+    assert all(torch.equal(tensor, read[name]) for name, tensor in model.state_dict().items())
+
+
+def with_down(make: Make) -> Names:
+    """Usual names, the down product of a layer computed in some way."""
+    return replace(USUAL, tensors={"mlp.down_proj.weight": Recipe(("mlp.down_proj.weight",), make)})
+
+
+def test_a_tensor_that_is_computed_from_published_ones_is_read_and_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = written(LLAMA, tmp_path)
+    monkeypatch.setitem(NAMES, "LlamaForCausalLM", with_down(lambda tensors: tensors[0] + 1))
+    read = load_checkpoint(tmp_path, torch.float32).state_dict()["layers.1.mlp.down_proj.weight"]
+    assert torch.equal(read, model.layers[1].mlp.down_proj.weight + 1)
+    with pytest.raises(InputError, match="can be read and not written") as caught:
+        write_checkpoint(model, LLAMA, tmp_path, SHARD_BYTES)
+    assert len(caught.value.problems) == 2
+    monkeypatch.setitem(NAMES, "LlamaForCausalLM", with_down(lambda tensors: tensors[0].T))
+    with pytest.raises(InputError, match=r"must make a tensor of shape \[64, 96\]; given \[64, 96\]"):
+        inspect_checkpoint(tmp_path)
