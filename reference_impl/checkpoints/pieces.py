@@ -79,7 +79,14 @@ def published(
         elif target.endswith((GATE_UP, DOWN)) and names[0] not in held:
             found = list(_single_experts(names[0], architecture, target, state[target]))
         else:
-            found = list(_rows(names, target, state[target], _row_counts(model, target, len(names))))
+            found = list(
+                _rows(
+                    names,
+                    target,
+                    state[target],
+                    _row_counts(model, target, len(names), state[target].shape[0]),
+                )
+            )
         pieces |= {piece.name: piece for piece in found}
     return Published(pieces, tuple(made))
 
@@ -140,7 +147,7 @@ def _row_range(tensor: Tensor, first: int, count: int) -> Tensor:
     return tensor[first : first + count]
 
 
-def _row_counts(model: Decoder, target: str, n_parts: int) -> tuple[int, ...]:
+def _row_counts(model: Decoder, target: str, n_parts: int, n_rows: int) -> tuple[int, ...]:
     """Rows of each published matrix in a stacked one: those of its layer, else equal ones."""
     path = target.rsplit(".", 1)[0]
     widths: tuple[int, ...] | None = getattr(model.get_submodule(path), "widths", None)
@@ -149,7 +156,6 @@ def _row_counts(model: Decoder, target: str, n_parts: int) -> tuple[int, ...]:
         widths = (first, sum(others))
     if widths is not None and len(widths) == n_parts:
         return widths
-    n_rows = model.state_dict()[target].shape[0]
     assert n_rows % n_parts == 0, f"{target} must be made of equal parts"
     return (n_rows // n_parts,) * n_parts
 

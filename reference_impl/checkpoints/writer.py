@@ -127,7 +127,7 @@ def _tensors(model: Decoder, pieces: Mapping[str, Piece], form: str) -> Tensors:
     for piece in pieces.values():
         values = piece.view(state[piece.target]).reshape(piece.shape)
         values = values.clone(memory_format=torch.contiguous_format)
-        stored = _form_of(model, piece, form)
+        stored = form_of_piece(model, piece, form)
         if stored == "plain":
             yield piece.name, values
         else:
@@ -138,7 +138,7 @@ def _tensors(model: Decoder, pieces: Mapping[str, Piece], form: str) -> Tensors:
             yield copy, piece.view(state[piece.target]).clone()
 
 
-def _form_of(model: Decoder, piece: Piece, form: str) -> str:
+def form_of_piece(model: Decoder, piece: Piece, form: str) -> str:
     """The form of one piece: products in the wanted one, everything else as it is."""
     module = model.get_submodule(piece.target.rsplit(".", 1)[0])
     assert isinstance(module, Layer)
