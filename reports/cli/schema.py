@@ -12,7 +12,7 @@ from reports.console import print_json
 FORMATS = {
     "scenario": ("simulator.scenario.model", "Scenario"),
     "stack": ("simulator.stacks.model", "StackFile"),
-    "model": ("model_graphs.configs", "DeepSeekV3Config"),
+    "model": ("model_graphs.architectures.deepseek", "DeepSeekV3Config"),
     "device": ("hardware_specs.forms", "DeviceForm"),
     "memory": ("hardware_specs.forms", "MemoryForm"),
     "link": ("hardware_specs.forms", "LinkForm"),

@@ -178,6 +178,13 @@ def test_that_a_model_is_approximated_is_said_in_the_first_lines(
     assert any("grade D: FooForCausalLM" in line for line in head)
 
 
+def test_a_report_says_it_above_everything(unknown: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    command = ["report", "--model", unknown, "--approximate", *ON, *LOAD, "--html", str(page)]
+    assert main(command) == 0
+    assert "grade D: FooForCausalLM" in page.read_text(encoding="utf-8").partition("<h2")[0]
+
+
 def test_a_shipped_model_needs_no_approximation(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["step", "--model", "deepseek-r1", "--system", "h200_sxm", "--approximate"]) == 2
     assert "a shipped model is known exactly" in capsys.readouterr().err
