@@ -1,7 +1,7 @@
 """A checkpoint into the model: each tensor goes from its memory-mapped shard straight into its parameter.
 
 Beside the model there is one shard mapped at a time, and a strip of 128 rows, or one expert, where values
-are made from codes and scales.
+are made from codes and scales; what some families compute from whole published tensors takes those too.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -52,6 +52,11 @@ def add_deployment_flags(parser: argparse.ArgumentParser) -> None:
         group.add_argument(
             f"--{name}", type=int, metavar="N", help=f"{text} (default: {field_default(name)})"
         )
+    _add_engine_flags(group)
+
+
+def _add_engine_flags(group: argparse._ActionsContainer) -> None:
+    """The serving engine, and how it stores weights and cache."""
     group.add_argument(
         "--stack", metavar="NAME", help=f"vllm, sglang or trtllm (default: {field_default('stack')})"
     )
