@@ -20,7 +20,15 @@ from fnmatch import fnmatchcase
 
 from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.yaml_reader import Document, Plain
-from model_graphs.blueprint import Blueprint, FeedForwardSpec, LatentAttentionSpec, LayerSpec
+from model_graphs.blueprint import (
+    AttentionSpec,
+    Blueprint,
+    FeedForwardSpec,
+    LatentAttentionSpec,
+    LayerSpec,
+    Mixer,
+    MixtureSpec,
+)
 from model_graphs.storage import FORMATS, NAME_OF, WIDTH_OF, Component, Precision, Storage
 
 KEY = "quantization_config"
@@ -31,6 +39,7 @@ _E4M3 = (None, "e4m3", "float8_e4m3fn")
 _LATENT = ("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj")
 _GROUPED = ("q_proj", "k_proj", "v_proj", "o_proj")
 _GATED = ("gate_proj", "up_proj", "down_proj")
+_MIXERS = ("self_attn", "linear_attn", "mixer")
 _MIXTURES = ("mlp", "block_sparse_moe")
 
 
@@ -243,21 +252,30 @@ def _matches(name: str, pattern: str) -> bool:
 
 def _modules(layer: LayerSpec, prefix: str) -> Iterator[tuple[Component, Sequence[str]]]:
     """The products of a layer by component, each with the names that files have for it."""
-    latent = isinstance(layer.mixer, LatentAttentionSpec)
-    for name in _LATENT if latent else _GROUPED:
-        yield "attention", (f"{prefix}.self_attn.{name}",)
+    for name in _mixer_names(layer.mixer):
+        yield "attention", tuple(f"{prefix}.{mixer}.{name}" for mixer in _MIXERS)
     part = layer.feed_forward
     if isinstance(part, FeedForwardSpec):
         for name in _GATED:
             yield "mlp", (f"{prefix}.mlp.{name}",)
-        return
+    elif isinstance(part, MixtureSpec):
+        yield from _mixture_modules(part, prefix)
+
+
+def _mixer_names(mixer: Mixer | None) -> tuple[str, ...]:
+    if mixer is None:
+        return ()
+    if isinstance(mixer, AttentionSpec):
+        return _GROUPED
+    if isinstance(mixer, LatentAttentionSpec):
+        return _LATENT if mixer.q_rank else ("q_proj", *_LATENT[2:])
+    return ("in_proj", "out_proj")
+
+
+def _mixture_modules(part: MixtureSpec, prefix: str) -> Iterator[tuple[Component, Sequence[str]]]:
     for name, short in zip(_GATED, ("w1", "w3", "w2"), strict=True):
-        yield (
-            "moe",
-            tuple(f"{prefix}.{mixture}.experts.0.{one}" for mixture in _MIXTURES for one in (name, short)),
-        )
+        spellings = (f"{mixture}.experts.0.{one}" for mixture in _MIXTURES for one in (name, short))
+        yield "moe", tuple(f"{prefix}.{spelling}" for spelling in spellings)
         if part.shared is not None:
-            yield (
-                "shared_expert",
-                (f"{prefix}.mlp.shared_experts.{name}", f"{prefix}.mlp.shared_expert.{name}"),
-            )
+            shared = ("shared_experts", "shared_expert")
+            yield "shared_expert", tuple(f"{prefix}.mlp.{one}.{name}" for one in shared)
