@@ -5,11 +5,12 @@ import pytest
 
 from hardware_specs.library import load_system
 from hardware_specs.records.evidence import Grade
-from model_graphs.configs import Precision, resolve_model
+from model_graphs.configs import resolve_model
 from model_graphs.dtypes import COMPUTE_DTYPES
 from model_graphs.graph import Operator
 from model_graphs.graph_io import load_graph, phases_of
 from model_graphs.precision import apply_precision
+from model_graphs.storage import Precision
 from simulator.costs.library import KernelLibrary
 from simulator.costs.operators import price_operator
 
