@@ -64,7 +64,8 @@ class MLA(nn.Module):
         H, Q, L = spec.heads, spec.q_rank, spec.kv_rank
         C, P, V = spec.content, spec.position, spec.value
         self.q_rank = Q
-        self.latent_widths = (L, P)
+        self.latent_widths = (L, P) if Q is None else (Q, L, P)  # of the first product
+        self.cached_widths = (L, P)
         self.query_widths = (C, P)
         self.kv_widths = (C, V)
         self.scale = spec.scale
@@ -91,7 +92,7 @@ class MLA(nn.Module):
     @property
     def cache_widths(self) -> tuple[int, ...]:
         """Shape of a token's rows in the cache of this rank."""
-        return (sum(self.latent_widths),)
+        return (sum(self.cached_widths),)
 
     def forward(
         self, x_BSD: Tensor, tables: Tables, past_BTM: Tensor | None, absorbed: bool
@@ -104,7 +105,7 @@ class MLA(nn.Module):
         elif past_BTM is None:
             o_BSHV = self.naive(q_BSHC, q_BSHP, latent_BSL, k_BSP)
         else:
-            o_BSHV = self.naive(q_BSHC, q_BSHP, *cache_BTM.split(self.latent_widths, -1))
+            o_BSHV = self.naive(q_BSHC, q_BSHP, *cache_BTM.split(self.cached_widths, -1))
         return self.o_proj(o_BSHV.flatten(2)), cache_BTM
 
     def project(
@@ -117,7 +118,7 @@ class MLA(nn.Module):
             latent_BSL, k_BSP = self.kv_a_proj(x_BSD).split(self.latent_widths, -1)
             q_BSX = self.q_proj(x_BSD)
         else:
-            q_BSQ, latent_BSL, k_BSP = self.q_kv_a_proj(x_BSD).split((self.q_rank, *self.latent_widths), -1)
+            q_BSQ, latent_BSL, k_BSP = self.q_kv_a_proj(x_BSD).split(self.latent_widths, -1)
             q_BSQ = self.q_a_layernorm(q_BSQ)
             q_BSX = self.q_b_proj(q_BSQ)
         q_BSHC, q_BSHP = q_BSX.unflatten(-1, (-1, sum(self.query_widths))).split(self.query_widths, -1)
