@@ -7,7 +7,8 @@ import pytest
 
 from hardware_specs.records.errors import InputError
 from model_graphs.blueprint import IndexerSpec, LatentAttentionSpec, MixtureSpec, QueryKeyNorm, Scoring
-from model_graphs.configs import read_config_json, resolve_model
+from model_graphs.config_json import read_config_json
+from model_graphs.configs import resolve_model
 
 
 def figures(key: str) -> dict[str, object]:
