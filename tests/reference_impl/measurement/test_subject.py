@@ -1,0 +1,85 @@
+import pytest
+import torch
+
+from hardware_specs.records.errors import DoesNotFitError, InputError
+from model_graphs.configs import list_models, resolve_model
+from reference_impl.measurement import subject
+from reference_impl.measurement.machine import last_level_cache_bytes, memory_bytes
+from reference_impl.measurement.request import MeasurementRequest
+from reference_impl.measurement.subject import build_subject, measured_config
+
+V3 = resolve_model("deepseek-v3")
+
+
+def test_every_wrong_entry_of_a_request_is_named_at_once():
+    with pytest.raises(InputError) as caught:
+        MeasurementRequest("deepseek-v3", device="cdua", width="wide", batch=0, new_tokens=2, repeats=0)
+    paths = [problem.path for problem in caught.value.problems]
+    assert paths == ["device", "width", "batch", "repeats", "past_tokens", "new_tokens"]
+
+
+def test_prefill_has_no_past_and_decode_has_some():
+    with pytest.raises(InputError, match="past tokens belong to"):
+        MeasurementRequest("deepseek-v3", phase="prefill", past_tokens=8)
+    with pytest.raises(InputError, match="phase decode needs at least 1"):
+        MeasurementRequest("deepseek-v3", phase="decode", past_tokens=0)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_a_device_that_is_not_there_is_refused_before_anything_is_built():
+    with pytest.raises(InputError, match="finds no CUDA device"):
+        MeasurementRequest("deepseek-v3", device="cuda", past_tokens=8)
+
+
+@pytest.mark.parametrize("record", list_models(), ids=lambda record: record.key)
+def test_every_model_has_a_narrow_form_of_the_asked_depth(record):
+    request = MeasurementRequest(record.key, past_tokens=4, n_layers=3)
+    built = build_subject(record, request)
+    assert built.n_layers == 3
+    assert sum(parameter.numel() for parameter in built.model.parameters()) < 50e6
+    logits, *_ = built.step()
+    assert torch.isfinite(logits).all()
+
+
+def test_few_layers_hold_both_kinds():
+    config = measured_config(V3, MeasurementRequest("deepseek-v3", past_tokens=4, width="full", n_layers=2))
+    assert (config.first_k_dense_replace, config.n_moe_layers) == (1, 1)
+    assert config.hidden_size == V3.config.hidden_size
+    whole = measured_config(V3, MeasurementRequest("deepseek-v3", past_tokens=4, width="full"))
+    assert whole.first_k_dense_replace == V3.config.first_k_dense_replace
+
+
+def test_more_layers_than_the_model_has_are_refused():
+    with pytest.raises(InputError, match="at most the 61 layers of deepseek-v3"):
+        measured_config(V3, MeasurementRequest("deepseek-v3", past_tokens=4, n_layers=62))
+
+
+def test_a_model_that_does_not_fit_is_refused_before_it_is_built(monkeypatch):
+    monkeypatch.setattr(subject, "available_bytes", lambda device: 10**6)
+    with pytest.raises(DoesNotFitError) as caught:
+        build_subject(V3, MeasurementRequest("deepseek-v3", past_tokens=4))
+    assert caught.value.available_bytes == 10**6
+    assert caught.value.needed_bytes > 10**6
+
+
+def test_the_same_seed_is_the_same_step_and_another_seed_another():
+    def logits(seed):
+        return build_subject(V3, MeasurementRequest("deepseek-v3", past_tokens=8, seed=seed)).step()[0]
+
+    assert torch.equal(logits(1), logits(1))
+    assert not torch.equal(logits(1), logits(2))
+
+
+def test_the_largest_cache_is_the_last_level(tmp_path):
+    for level, size in enumerate(("32K", "1024K", "32M")):
+        (tmp_path / f"index{level}").mkdir()
+        (tmp_path / f"index{level}" / "size").write_text(f"{size}\n")
+    assert last_level_cache_bytes(tmp_path) == 32 * 2**20
+    assert last_level_cache_bytes(tmp_path / "absent") is None
+
+
+def test_memory_is_read_in_kib(tmp_path):
+    table = tmp_path / "meminfo"
+    table.write_text("MemTotal:       24684084 kB\nMemAvailable:   1000 kB\n")
+    assert memory_bytes("MemAvailable", table) == 1_024_000
+    assert memory_bytes("MemTotal", tmp_path / "absent") is None
