@@ -9,7 +9,8 @@
 `fp8` is fp8_block and `fp4` is nvfp4 of `model_graphs.dtypes`. kv_b stays bf16 where attention is absorbed.
 A product is computed in the dtype that its weight is stored in if the device has a unit for it; its input is
 then quantised by an operator of its own, once for all consumers of a tensor, and before it is dispatched.
-Otherwise weights are only stored in it and computed in bf16, which the graph's notes say.
+Otherwise weights are only stored in it and computed in bf16, which the graph's notes say; what a placement
+plan puts on the host is always computed in bf16.
 
 References: config.json and hf_quant_config.json of deepseek-ai/DeepSeek-R1 and nvidia/DeepSeek-R1-NVFP4.
 """
@@ -23,6 +24,7 @@ from model_graphs.configs import Precision
 from model_graphs.dtypes import BLOCK_WIDTH, tensor_bytes
 from model_graphs.expressions import total
 from model_graphs.graph import Block, Operator, OperatorGraph, Role, Shard, Tensor
+from model_graphs.placement import HOST_PLACES
 from model_graphs.rewriting import BlockRewriter
 from model_graphs.sharding import activation_bytes, with_tensors
 
@@ -113,7 +115,7 @@ class _PrecisionPass(BlockRewriter):
         if not self._is_stored(operator):
             return self.append(operator, deps)
         stored = _stored(operator, self._dtype)
-        if self._compute == "bf16":
+        if self._compute == "bf16" or operator.place in HOST_PLACES:
             return self.append(stored, deps)
         computed = replace(_on_quantised(stored, self._dtype), compute_dtype=self._compute)
         return self.append(computed, self._quantised_deps(operator, deps))
@@ -167,6 +169,7 @@ def _quantize(consumer: Operator, x: Tensor, dtype: str) -> Operator:
         deps=(),
         activation_read_bytes=activation_bytes(inputs),
         activation_write_bytes=activation_bytes(outputs),
+        place=consumer.place,
         component=consumer.component,
     )
 
