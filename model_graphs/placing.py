@@ -58,12 +58,18 @@ def crossing_bytes(graph: OperatorGraph) -> dict[tuple[str, str], Expression]:
 
 
 def weight_bytes_by_place(graph: OperatorGraph) -> dict[Place, int]:
-    """Stored bytes of weights in each place, those without any left out."""
+    """Stored bytes of weights in each place, those without any left out.
+
+    A head that is tied to the embedding stores none, unless it lies in another place.
+    """
     stored = dict.fromkeys(Place, 0)
+    embedding = graph.blocks[0].operators[0].place
     for block in graph.blocks:
         for op in block.operators:
             if op.kind != COPY:
-                stored[Place(op.place)] += block.repeat * stored_weight_bytes(op)
+                tied = "tied" in op.attrs and op.place == embedding
+                n_bytes = 0 if tied else stored_weight_bytes(replace(op, attrs={}))
+                stored[Place(op.place)] += block.repeat * n_bytes
     return {place: n_bytes for place, n_bytes in stored.items() if n_bytes}
 
 

@@ -22,10 +22,10 @@ from model_graphs.runs.measurement import (
     measured_span,
 )
 from model_graphs.runs.records import FloatArray, Span, StepRun
-from reference_impl.measurement.catalogue import CataloguedCall, catalogue
+from reference_impl.measurement.call_catalogue import CataloguedCall, catalogue
 from reference_impl.measurement.clocks import Clock, clock_of
-from reference_impl.measurement.energy import meter_of, step_energy
 from reference_impl.measurement.machine import describe_machine
+from reference_impl.measurement.meters import meter_of, step_energy
 from reference_impl.measurement.recorder import Recorder
 from reference_impl.measurement.request import MeasurementRequest
 from reference_impl.measurement.subject import StepSubject, build_subject

@@ -7,30 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from hardware_specs.records.errors import DoesNotFitError, InputError, Problem
-from model_graphs.configs import DeepSeekV3Config, ModelRecord
-from reference_impl.deepseek_v3 import build_model
+from model_graphs.blueprint import Blueprint
+from model_graphs.configs import ModelRecord
+from reference_impl.decoder import build_model
 from reference_impl.measurement.machine import available_bytes
+from reference_impl.measurement.narrowing import narrowed, some_layers
 from reference_impl.measurement.request import DTYPES, MeasurementRequest
 
 NARROW_LAYERS = 4
-
-#: the greatest value that a field of a narrow model keeps: the same operators, in milliseconds
-NARROW = {
-    "vocab_size": 4096,
-    "hidden_size": 512,
-    "num_attention_heads": 8,
-    "q_lora_rank": 192,
-    "kv_lora_rank": 64,
-    "qk_nope_head_dim": 32,
-    "qk_rope_head_dim": 16,
-    "v_head_dim": 32,
-    "intermediate_size": 1024,
-    "moe_intermediate_size": 256,
-    "n_routed_experts": 16,
-    "num_experts_per_tok": 4,
-    "n_group": 4,
-    "topk_group": 2,
-}
 
 
 @dataclass(frozen=True)
@@ -42,25 +26,20 @@ class StepSubject:
     n_layers: int
 
 
-def measured_config(record: ModelRecord, request: MeasurementRequest) -> DeepSeekV3Config:
-    """The config at the asked width and depth, without multi-token prediction.
-
-    Of fewer layers than the model has, as large a share is dense as in the whole, and one at least.
+def measured_blueprint(record: ModelRecord, request: MeasurementRequest) -> Blueprint:
+    """The blueprint at the asked width and depth, without multi-token prediction.
 
     Raises:
         InputError: the model has fewer layers than asked for.
     """
-    config = record.config
-    n_layers = request.n_layers or (NARROW_LAYERS if request.width == "narrow" else config.num_hidden_layers)
-    if n_layers > config.num_hidden_layers:
-        requirement = f"must be at most the {config.num_hidden_layers} layers of {record.key}"
+    whole = record.config.blueprint
+    n_whole = len(whole.layers)
+    n_layers = request.n_layers or (min(NARROW_LAYERS, n_whole) if request.width == "narrow" else n_whole)
+    if n_layers > n_whole:
+        requirement = f"must be at most the {n_whole} layers of {record.key}"
         raise InputError(Problem(requirement, str(n_layers), path="n_layers"))
-    share = config.first_k_dense_replace / config.num_hidden_layers
-    n_dense = min(config.first_k_dense_replace, max(round(share * n_layers), 1))
-    changes = {"num_hidden_layers": n_layers, "first_k_dense_replace": n_dense, "num_nextn_predict_layers": 0}
-    if request.width == "narrow":
-        changes |= {name: min(value, getattr(config, name)) for name, value in NARROW.items()}
-    return DeepSeekV3Config.model_validate(config.model_dump() | changes)
+    cut = some_layers(whole, n_layers)
+    return narrowed(cut) if request.width == "narrow" else cut
 
 
 @torch.no_grad()
@@ -71,21 +50,21 @@ def build_subject(record: ModelRecord, request: MeasurementRequest) -> StepSubje
         InputError: the model cannot be built as asked.
         DoesNotFitError: its weights do not fit into the memory that is free now.
     """
-    config = measured_config(record, request)
+    blueprint = measured_blueprint(record, request)
     dtype = DTYPES[request.dtype]
-    _check_memory(build_model(config, dtype, "meta"), record, request)
+    _check_memory(build_model(blueprint, dtype, "meta"), record, request)
     generator = torch.Generator().manual_seed(request.seed)
-    model = build_model(config, dtype, "cpu")
+    model = build_model(blueprint, dtype, "cpu")
     randomise(model, generator)
     model = model.to(request.device)
-    ids, positions, past = _inputs(model, config.vocab_size, request, generator)
+    ids, positions, past = _inputs(model, blueprint.vocab_size, request, generator)
     absorbed = request.phase != "prefill"
 
     def step() -> object:
         with torch.no_grad():
             return model(ids, positions, past, absorbed)
 
-    return StepSubject(model, step, config.num_hidden_layers)
+    return StepSubject(model, step, len(blueprint.layers))
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from model_graphs.placing import apply_placement, crossing_bytes, layers_with_ex
 from model_graphs.precision import apply_precision
 from model_graphs.totals import graph_work, weight_bytes_per_rank
 
+RECORD = resolve_model("deepseek-v3")
 V3 = load_graph("deepseek-v3", "decode")
 STREAM = 2 * 2 * 7168  # the normalised stream and the residual, bf16
 
@@ -97,7 +98,9 @@ def test_each_layer_that_moves_to_the_gpu_takes_its_weights_along(n_gpu):
 
 
 def test_the_host_computes_in_bf16_what_the_gpu_computes_in_fp8():
-    graph = apply_precision(placed("experts=cpu,rest=gpu"), "fp8", "bf16", ("bf16", "fp8_block"))
+    graph = apply_precision(
+        placed("experts=cpu,rest=gpu"), RECORD.storage("fp8"), "bf16", ("bf16", "fp8_block")
+    )
     by_kind = {(op.kind, op.place): op for block in graph.blocks for op in block.operators}
     assert by_kind["moe_experts", "cpu"].compute_dtype == "bf16"
     assert by_kind["moe_experts", "cpu"].inputs[0].dtype == "bf16"
@@ -114,7 +117,7 @@ def test_a_placed_graph_survives_its_file():
 
 
 def test_graphs_of_several_ranks_and_of_mtp_are_refused():
-    wide = apply_layout(V3, Layout.of(resolve_model("deepseek-v3").config, gpus=8, tp=8))
+    wide = apply_layout(V3, Layout.of(RECORD.config.blueprint, gpus=8, tp=8))
     for graph in (wide, load_graph("deepseek-v3", "mtp")):
         with pytest.raises(InputError, match="main model on one device"):
             placed("rest=cpu", graph)

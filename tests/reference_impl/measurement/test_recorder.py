@@ -3,7 +3,7 @@ import torch
 from counting import KernelCounter
 from tiny import TINY, positions_of, randomise
 
-from reference_impl.deepseek_v3 import build_model
+from reference_impl.decoder import build_model
 from reference_impl.measurement.clocks import CpuClock, CudaClock
 from reference_impl.measurement.recorder import Recorder
 
@@ -23,7 +23,7 @@ class Ticks:
 
 
 def test_every_kernel_call_has_a_start_and_an_end_and_nothing_else_is_marked():
-    model = build_model(TINY)
+    model = build_model(TINY.blueprint)
     randomise(model)
     ids = torch.randint(TINY.vocab_size, (2, 5))
     with KernelCounter() as counter:

@@ -8,7 +8,7 @@ import torch
 from hardware_specs.records.errors import InputError
 from model_graphs.runs.trace_io import trace_from_json, trace_to_json
 from reference_impl.measurement import steps
-from reference_impl.measurement.catalogue import CataloguedCall
+from reference_impl.measurement.call_catalogue import CataloguedCall
 from reference_impl.measurement.request import MeasurementRequest
 from reference_impl.measurement.steps import measure_step, timeline
 

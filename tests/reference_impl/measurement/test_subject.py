@@ -1,12 +1,17 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hardware_specs.records.errors import DoesNotFitError, InputError
 from model_graphs.configs import list_models, resolve_model
 from reference_impl.measurement import subject
 from reference_impl.measurement.machine import last_level_cache_bytes, memory_bytes
+from reference_impl.measurement.narrowing import narrowed, some_layers
 from reference_impl.measurement.request import MeasurementRequest
-from reference_impl.measurement.subject import build_subject, measured_config
+from reference_impl.measurement.subject import build_subject, measured_blueprint
 
 V3 = resolve_model("deepseek-v3")
 
@@ -41,17 +46,36 @@ def test_every_model_has_a_narrow_form_of_the_asked_depth(record):
     assert torch.isfinite(logits).all()
 
 
-def test_few_layers_hold_both_kinds():
-    config = measured_config(V3, MeasurementRequest("deepseek-v3", past_tokens=4, width="full", n_layers=2))
-    assert (config.first_k_dense_replace, config.n_moe_layers) == (1, 1)
-    assert config.hidden_size == V3.config.hidden_size
-    whole = measured_config(V3, MeasurementRequest("deepseek-v3", past_tokens=4, width="full"))
-    assert whole.first_k_dense_replace == V3.config.first_k_dense_replace
+def test_few_layers_are_taken_from_both_ends():
+    request = MeasurementRequest("deepseek-v3", past_tokens=4, width="full", n_layers=3)
+    blueprint, whole = measured_blueprint(V3, request), V3.config.blueprint
+    assert [layer.name for layer in blueprint.layers] == ["dense_layer", "moe_layer", "moe_layer"]
+    assert blueprint.hidden_size == whole.hidden_size
+    full = measured_blueprint(V3, MeasurementRequest("deepseek-v3", past_tokens=4, width="full"))
+    assert full.layers == whole.layers
+
+
+@given(st.integers(1, 61))
+def test_as_many_layers_are_taken_as_asked_for_each_at_most_once(n_layers):
+    whole = V3.config.blueprint
+    layers = tuple(replace(whole.layers[0], name=str(i)) for i in range(61))
+    numbered = replace(whole, layers=layers)
+    names = [int(layer.name) for layer in some_layers(numbered, n_layers).layers]
+    assert len(names) == n_layers
+    assert names == sorted(set(names))
+    assert names[0] == 0
+    assert n_layers == 1 or names[-1] == 60
+
+
+def test_a_narrow_mixture_routes_inside_its_groups():
+    mixture = narrowed(V3.config.blueprint).layers[-1].feed_forward
+    assert (mixture.experts, mixture.topk, mixture.groups, mixture.topk_groups) == (16, 4, 4, 2)
+    assert narrowed(narrowed(V3.config.blueprint)) == narrowed(V3.config.blueprint)
 
 
 def test_more_layers_than_the_model_has_are_refused():
     with pytest.raises(InputError, match="at most the 61 layers of deepseek-v3"):
-        measured_config(V3, MeasurementRequest("deepseek-v3", past_tokens=4, n_layers=62))
+        measured_blueprint(V3, MeasurementRequest("deepseek-v3", past_tokens=4, n_layers=62))
 
 
 def test_a_model_that_does_not_fit_is_refused_before_it_is_built(monkeypatch):

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from reference_impl.measurement import energy
-from reference_impl.measurement.energy import (
+from reference_impl.measurement import meters
+from reference_impl.measurement.meters import (
     NvmlCounter,
     NvmlSampler,
     RaplMeter,
@@ -57,7 +57,7 @@ def test_a_counter_that_only_root_may_read_says_so(tmp_path: Path, monkeypatch: 
     def refuse(path: Path) -> int:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(energy, "_counter", refuse)
+    monkeypatch.setattr(meters, "_counter", refuse)
     assert cpu_meter(tmp_path) == "RAPL counters cannot be read: Permission denied"
 
 

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_map_only
 from hardware_specs.records.errors import InputError, Problem
 from model_graphs.placement import Place, Placement, PlacementPlan, resolve_placement
 from model_graphs.placing import device_of
-from reference_impl.deepseek_v3.feed_forward import Experts
+from reference_impl.parts.feed_forward import Experts
 
 Devices = Mapping[Place, torch.device]
 

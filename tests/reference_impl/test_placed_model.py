@@ -9,9 +9,9 @@ from tiny import TINY, positions_of, randomise
 from hardware_specs.records.errors import InputError
 from model_graphs.placement import Place, PlacementPlan
 from model_graphs.placing import apply_placement, crossing_bytes, weight_bytes_by_place
-from reference_impl.deepseek_v3 import build_model
+from reference_impl.decoder import build_model
 from reference_impl.emission import emit
-from reference_impl.placement import PlacedModel, devices_at_hand
+from reference_impl.placed_model import PlacedModel, devices_at_hand
 
 BATCH, PAST = 2, 12
 ON_CPU = devices_at_hand({Place.GPU: Place.CPU})
@@ -29,7 +29,7 @@ PLANS = (
 
 def model_of(seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
     torch.manual_seed(seed)
-    model = build_model(TINY, dtype)
+    model = build_model(TINY.blueprint, dtype)
     randomise(model)
     return model
 
@@ -37,7 +37,10 @@ def model_of(seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.nn.Modu
 def inputs(n_new: int, n_past: int, dtype: torch.dtype = torch.float32):
     torch.manual_seed(7)
     ids = torch.randint(TINY.vocab_size, (BATCH, n_new))
-    past = [torch.randn(BATCH, n_past, TINY.latent_dim, dtype=dtype) for _ in range(TINY.num_hidden_layers)]
+    past = [
+        torch.randn(BATCH, n_past, TINY.kv_lora_rank + TINY.qk_rope_head_dim, dtype=dtype)
+        for _ in range(TINY.num_hidden_layers)
+    ]
     return ids, positions_of(ids, n_past), past if n_past else None, bool(n_past)
 
 
@@ -54,7 +57,7 @@ def test_a_placed_model_returns_the_bits_of_the_plain_one(text: str, n_new: int,
 
 
 def graph_bytes(text: str, phase: str, point: dict[str, int]) -> dict[tuple[str, str], int]:
-    graph = apply_placement(emit(TINY, phase), PlacementPlan.parse(text))
+    graph = apply_placement(emit(TINY.blueprint, phase), PlacementPlan.parse(text))
     return {way: int(n.evaluate(point)) for way, n in crossing_bytes(graph).items()}
 
 
@@ -83,7 +86,7 @@ def test_any_plan_crosses_what_the_pass_says(decode_graph, places: list[str]):
 
 @pytest.fixture(scope="module")
 def decode_graph():
-    return emit(TINY, "decode")
+    return emit(TINY.blueprint, "decode")
 
 
 def test_what_is_read_from_disk_are_the_weights_that_the_pass_puts_there(decode_graph, tmp_path: Path):

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from model_graphs.graph import Role
 from reference_impl.kernels.registry import KERNELS, NAMESPACE, Call, Dim, Kernel, Operand
 from reference_impl.layers import Layer
-from reference_impl.tracing import DTYPE_NAMES
+from reference_impl.tracing import DTYPE_NAMES, place
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +43,6 @@ def catalogue(model: nn.Module, run: Callable[[], object]) -> tuple[CataloguedCa
         flop, traffic = _work(kernel, call, share)
         calls.append(CataloguedCall(f"{block}.{instance}.{operator}", kernel.kind, component, flop, traffic))
     return tuple(calls)
-
-
-def place(root: nn.Module, path: str) -> tuple[tuple[str, int], str]:
-    """The block of the module at this path, and the module's name inside that block."""
-    parts = path.split(".")
-    for depth in range(1, len(parts) + 1):
-        block = getattr(root.get_submodule(".".join(parts[:depth])), "block", None)
-        if block is not None:
-            return block, ".".join(parts[depth:]) or parts[-1]
-    raise AssertionError(f"{path} belongs to no block")
 
 
 @contextmanager

@@ -3,11 +3,11 @@ import torch
 from tiny import TINY, positions_of, randomise
 
 from model_graphs.graph import OperatorGraph
-from reference_impl.deepseek_v3 import build_model
+from reference_impl.decoder import build_model
 from reference_impl.emission import emit
 from reference_impl.kernels import moe_experts
 from reference_impl.layers import Layer
-from reference_impl.measurement.catalogue import catalogue
+from reference_impl.measurement.call_catalogue import catalogue
 
 BATCH, NEW, PAST = 3, 1, 20
 POINT = {"B": BATCH, "S": NEW, "T": PAST}
@@ -15,17 +15,17 @@ POINT = {"B": BATCH, "S": NEW, "T": PAST}
 
 @pytest.fixture(scope="module")
 def decode():
-    model = build_model(TINY)
+    model = build_model(TINY.blueprint)
     randomise(model)
     ids = torch.randint(TINY.vocab_size, (BATCH, NEW))
-    past = [torch.randn(BATCH, PAST, TINY.latent_dim) for _ in model.layers]
+    past = [torch.randn(BATCH, PAST, TINY.kv_lora_rank + TINY.qk_rope_head_dim) for _ in model.layers]
     with torch.no_grad():
         return catalogue(model, lambda: model(ids, positions_of(ids, PAST), past, True))
 
 
 @pytest.fixture(scope="module")
 def graph() -> OperatorGraph:
-    return emit(TINY, "decode")
+    return emit(TINY.blueprint, "decode")
 
 
 def test_calls_are_the_operators_of_the_emitted_graph_by_name_kind_and_component(decode, graph):
@@ -72,7 +72,7 @@ def test_of_routed_experts_only_those_that_some_token_chose_are_read():
 
 
 def test_the_model_is_left_without_hooks(decode):
-    model = build_model(TINY)
+    model = build_model(TINY.blueprint)
     randomise(model)
     ids = torch.zeros(1, 2, dtype=torch.int64)
     catalogue(model, lambda: model(ids, positions_of(ids)))
