@@ -68,6 +68,7 @@ class Stream(StrEnum):
     COMMUNICATION = "communication"
     COPY = "copy"
     SECOND_COMPUTE = "second compute"
+    HOST = "host"  # the CPU, where a placement plan puts operators
 
 
 @with_config(_STRICT)

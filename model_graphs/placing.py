@@ -143,7 +143,8 @@ class _PlacementPass(BlockRewriter):
             experts = self._site.experts if operator.kind == "moe_experts" else None
             place = experts or self._site.home
             deps = self._deps(operator, block.operators, device_of(place))
-            self.holder[index] = self.append(replace(operator, place=place), deps)
+            stream = Stream.HOST if place in HOST_PLACES else operator.stream
+            self.holder[index] = self.append(replace(operator, place=place, stream=stream), deps)
             self._devices[index] = device_of(place)
         return replace(block, operators=tuple(self.operators))
 

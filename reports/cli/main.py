@@ -28,6 +28,7 @@ COMMANDS = {
         "simulate", "one deployment under one workload: latency, throughput, energy, cost, memory"
     ),
     "step": Command("step", "one prefill or decode step at operator level, with breakdown and timeline"),
+    "offload": Command("offload", "one step of a model that lies partly on a GPU, partly on its host"),
     "graph": Command("graph", "parameters, FLOPs, bytes by role and cache groups of a model"),
     "emit": Command("emit", "trace a model's graphs anew from the reference implementation (needs torch)"),
     "measure": Command("measure", "time a reference step on this machine, kernel by kernel (needs torch)"),
