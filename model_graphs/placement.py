@@ -15,7 +15,7 @@ of a model has exactly one place, or the plan is refused.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -117,6 +117,20 @@ def read_plan(text: str) -> PlacementPlan:
     if text.endswith((".yaml", ".yml")):
         return validate_file(PlacementPlan, Path(text))
     return PlacementPlan.parse(text)
+
+
+def read_mapping(texts: Iterable[str]) -> dict[Place, Place]:
+    """Places and the places whose devices stand in for theirs, from texts such as `gpu=cpu`.
+
+    Raises:
+        InputError: with every text that is not PLACE=PLACE.
+    """
+    pairs = [text.partition("=") for text in texts]
+    wrong = [(start + sign + end) for start, sign, end in pairs if not {start, end} <= set(Place)]
+    if wrong:
+        requirement = f"must be PLACE=PLACE, such as gpu=cpu; places are {', '.join(Place)}"
+        raise InputError(*(Problem(requirement, text, path="map") for text in wrong))
+    return {Place(start): Place(end) for start, _, end in pairs}
 
 
 def layers_on_gpu(n_gpu: int, n_layers: int) -> PlacementPlan:

@@ -81,8 +81,16 @@ def _entries(step: MeasuredStep) -> list[tuple[str, str]]:
         ("step", f"{what.phase}: {sizes}"),
         ("readings", f"{protocol.repeats} {warmed}, {protocol.date}"),
         ("energy", _energy(step.energy)),
+        *_placement(step),
         ("input hash", step.input_hash),
     ]
+
+
+def _placement(step: MeasuredStep) -> Iterator[tuple[str, str]]:
+    if step.subject.placement:
+        crossed = ", ".join(f"{way} {decimal(n, 'B')}" for way, n in sorted(step.crossing_bytes.items()))
+        yield "placement", step.subject.placement
+        yield "crosses a step", crossed or "nothing"
 
 
 def _energy(reading: EnergyReading) -> str:
@@ -106,6 +114,7 @@ def measurement_json(step: MeasuredStep) -> dict[str, object]:
         "recorded": asdict(step.recorded),
         "recording_overhead_fraction": step.recording_overhead_fraction,
         "energy": asdict(step.energy),
+        "crossing_bytes": dict(step.crossing_bytes),
         "kinds": [asdict(one) for one in shares_by_kind(step)],
         "input_hash": step.input_hash,
         "versions": runtime_versions(),

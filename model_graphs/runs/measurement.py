@@ -4,7 +4,8 @@ The spans are those of a simulated step (`runs.records`), so that the two are co
 record adds what only a measurement has: repeats and their spread, the recorder's own cost, a date.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import ConfigDict, with_config
@@ -47,6 +48,7 @@ class Subject:
     past_tokens: int
     dtype: str
     seed: int
+    placement: str = ""  # the plan under which the model lay; empty: all of it on the device
 
 
 @with_config(_STRICT)
@@ -84,6 +86,8 @@ class EnergyReading:
 class MeasuredStep:
     """A measured step.
 
+    `crossing_bytes` is what a placement plan makes cross in one step, by `from>to`.
+
     `plain` is the step as it runs alone, `recorded` the same under the recorder, whose spans are in `run`:
     each lasts its median over the repeats and follows its predecessor after the median gap. `spreads` holds
     the readings behind each span, in the same order.
@@ -98,6 +102,7 @@ class MeasuredStep:
     energy: EnergyReading
     run: StepRun
     spreads: tuple[Spread, ...]
+    crossing_bytes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def recording_overhead_fraction(self) -> float:

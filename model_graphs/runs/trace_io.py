@@ -56,6 +56,7 @@ class _TraceFile:
     plain: Spread
     recorded: Spread
     energy: EnergyReading
+    crossing_bytes: dict[str, int]
     makespan_s: float
     spans: tuple[_SpanLine, ...]
 
@@ -74,6 +75,7 @@ def trace_to_json(step: MeasuredStep) -> str:
         "plain": asdict(step.plain),
         "recorded": asdict(step.recorded),
         "energy": asdict(step.energy),
+        "crossing_bytes": dict(sorted(step.crossing_bytes.items())),
         "makespan_s": step.run.makespan_s,
     }
     lines = [_span_line(span, spread) for span, spread in zip(step.run.spans, step.spreads, strict=True)]
@@ -191,4 +193,5 @@ def _measured(found: _TraceFile) -> MeasuredStep:
         energy=found.energy,
         run=StepRun(spans, found.makespan_s, n_ranks=1),
         spreads=tuple(_spread(line) for line in found.spans),
+        crossing_bytes=found.crossing_bytes,
     )

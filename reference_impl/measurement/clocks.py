@@ -44,6 +44,17 @@ class CudaClock:
         return [marks[0].elapsed_time(mark) * 1e-3 for mark in marks]
 
 
-def clock_of(device: str) -> Clock:
-    """The clock of a device, `cpu` or `cuda`."""
-    return CudaClock() if device == "cuda" else CpuClock()
+class SynchronisedClock(CpuClock):
+    """The processor's clock once the CUDA device has nothing left to do: for steps that run on both."""
+
+    def mark(self) -> int:
+        """A mark of now, when the device has done all that was launched."""
+        torch.cuda.synchronize()
+        return super().mark()
+
+
+def clock_of(device: str, *, placed: bool = False) -> Clock:
+    """The clock of a device, `cpu` or `cuda`, or of a step that is placed on both."""
+    if device == "cpu":
+        return CpuClock()
+    return SynchronisedClock() if placed else CudaClock()

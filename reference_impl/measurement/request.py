@@ -1,11 +1,12 @@
 """What a measurement asks for, checked as a whole before anything is built."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 
 from hardware_specs.records.errors import InputError, Problem, nearest
+from model_graphs.placement import Place, PlacementPlan
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PHASES = ("prefill", "chunked_prefill", "decode")
@@ -18,7 +19,8 @@ class MeasurementRequest:
     """One step of a model on a device, and how often it is repeated.
 
     `n_layers` None means all layers of the full width, and four of the narrow one; `n_threads` None means as
-    many as PyTorch takes by itself.
+    many as PyTorch takes by itself. Under a `placement` the device is what the plan calls `gpu`, and `mapped`
+    sends a place to the device of another.
 
     Raises:
         InputError: with every entry that is wrong.
@@ -38,6 +40,8 @@ class MeasurementRequest:
     cold_caches: bool = False
     n_threads: int | None = None
     seed: int = 0
+    placement: PlacementPlan | None = None
+    mapped: Mapping[Place, Place] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         problems = [*_choice_problems(self), *_count_problems(self), *_phase_problems(self)]

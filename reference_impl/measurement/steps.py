@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -45,16 +47,25 @@ def measure_step(request: MeasurementRequest, tick: Tick = lambda done, total: N
         DoesNotFitError: the weights do not fit into the memory that is free now.
     """
     record = resolve_model(request.model)
-    with _threads(request.n_threads):
+    with _threads(request.n_threads), TemporaryDirectory() as folder:
         machine = describe_machine(request.device)
         evict = _eviction(machine, request)
-        subject = build_subject(record, request)
+        subject = build_subject(record, request, Path(folder))
+        before = _crossed(subject)
         calls = catalogue(subject.model, subject.step)
+        crossed = {way: n_bytes - before.get(way, 0) for way, n_bytes in _crossed(subject).items()}
         for _ in range(request.warm_up):
             subject.step()
         plain, marks = _repeated(subject, calls, request, evict, tick)
         energy = step_energy(meter_of(request.device), _synchronised(subject.step, request.device))
-    return _measured(record, request, machine, subject, calls, plain, marks, energy)
+    measured = _measured(record, request, machine, subject, calls, plain, marks, energy)
+    return replace(measured, crossing_bytes=crossed)
+
+
+def _crossed(subject: StepSubject) -> dict[str, int]:
+    """Bytes that have crossed so far, by `from>to`."""
+    counted = subject.placed.crossed_bytes if subject.placed else {}
+    return {f"{start}>{end}": n_bytes for (start, end), n_bytes in counted.items()}
 
 
 @contextmanager
@@ -103,7 +114,7 @@ def _repeated(
 
     Plain and recorded steps alternate, so that a machine that slows down slows both.
     """
-    clock = clock_of(request.device)
+    clock = clock_of(request.device, placed=subject.placed is not None)
     plain, marks = [], []
     for done in range(request.repeats):
         tick(done, request.repeats)
@@ -169,6 +180,7 @@ def _subject(record: ModelRecord, request: MeasurementRequest, n_layers: int) ->
         past_tokens=request.past_tokens,
         dtype=request.dtype,
         seed=request.seed,
+        placement="" if request.placement is None else str(request.placement),
     )
 
 

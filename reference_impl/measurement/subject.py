@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,21 +11,24 @@ from torch import Tensor, nn
 from hardware_specs.records.errors import DoesNotFitError, InputError, Problem
 from model_graphs.blueprint import Blueprint
 from model_graphs.configs import ModelRecord
+from model_graphs.placement import Place
 from reference_impl.decoder import build_model
 from reference_impl.measurement.machine import available_bytes
 from reference_impl.measurement.narrowing import narrowed, some_layers
 from reference_impl.measurement.request import DTYPES, MeasurementRequest
+from reference_impl.placed_model import PlacedModel, devices_at_hand
 
 NARROW_LAYERS = 4
 
 
 @dataclass(frozen=True)
 class StepSubject:
-    """A model with everything that one step of it needs."""
+    """A model with everything that one step of it needs; `placed` where a plan spreads it."""
 
     model: nn.Module
     step: Callable[[], object]
     n_layers: int
+    placed: PlacedModel | None
 
 
 def measured_blueprint(record: ModelRecord, request: MeasurementRequest) -> Blueprint:
@@ -43,8 +48,10 @@ def measured_blueprint(record: ModelRecord, request: MeasurementRequest) -> Blue
 
 
 @torch.no_grad()
-def build_subject(record: ModelRecord, request: MeasurementRequest) -> StepSubject:
-    """The model on its device with seeded random weights, and a step of the asked phase.
+def build_subject(record: ModelRecord, request: MeasurementRequest, folder: Path) -> StepSubject:
+    """The model with seeded random weights, on its device or where a plan says, and a step of the asked phase.
+
+    `folder` takes what a plan puts on disk.
 
     Raises:
         InputError: the model cannot be built as asked.
@@ -56,28 +63,37 @@ def build_subject(record: ModelRecord, request: MeasurementRequest) -> StepSubje
     generator = torch.Generator().manual_seed(request.seed)
     model = build_model(blueprint, dtype, "cpu")
     randomise(model, generator)
-    model = model.to(request.device)
-    ids, positions, past = _inputs(model, blueprint.vocab_size, request, generator)
+    placed = _placed(model, request, folder)
+    runs = placed or model.to(request.device)
+    ids, positions, past = _inputs(runs, blueprint.vocab_size, request, generator)
     absorbed = request.phase != "prefill"
 
     def step() -> object:
         with torch.no_grad():
-            return model(ids, positions, past, absorbed)
+            return runs(ids, positions, past, absorbed)
 
-    return StepSubject(model, step, len(blueprint.layers))
+    return StepSubject(model, step, len(blueprint.layers), placed)
+
+
+def _placed(model: nn.Module, request: MeasurementRequest, folder: Path) -> PlacedModel | None:
+    if request.placement is None:
+        return None
+    devices = devices_at_hand(request.mapped)
+    if request.device == "cpu" and Place.GPU not in request.mapped:
+        devices.pop(Place.GPU, None)
+    return PlacedModel(model, request.placement, devices, folder)
 
 
 @torch.no_grad()
 def randomise(model: nn.Module, generator: torch.Generator) -> None:
     """Fill weights so that activations keep their scale, norms with ones, biases with small numbers."""
-    for weight in model.parameters():
-        if weight.dim() > 1:
-            weight.normal_(0.0, weight.shape[-1] ** -0.5, generator=generator)
-        else:
-            weight.fill_(1.0)
-    for name, buffer in model.named_buffers():
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if name.endswith("bias"):
-            buffer.normal_(0.0, 0.01, generator=generator)
+            tensor.normal_(0.0, 0.01, generator=generator)
+        elif tensor.dim() > 1:
+            tensor.normal_(0.0, tensor.shape[-1] ** -0.5, generator=generator)
+        else:
+            tensor.fill_(1.0)
 
 
 def _check_memory(model: nn.Module, record: ModelRecord, request: MeasurementRequest) -> None:
@@ -90,7 +106,7 @@ def _check_memory(model: nn.Module, record: ModelRecord, request: MeasurementReq
 
 
 def _inputs(
-    model: nn.Module, n_rows: int, request: MeasurementRequest, generator: torch.Generator
+    model: Callable[..., Any], n_rows: int, request: MeasurementRequest, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, list[Tensor] | None]:
     """Ids, positions and, where there are past tokens, a random cache of theirs a layer."""
     shape = (request.batch, request.new_tokens)

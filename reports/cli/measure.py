@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is measured, how, and where the trace goes."""
     _add_subject(parser.add_argument_group("step"))
     _add_protocol(parser.add_argument_group("measurement"))
+    _add_placement(parser.add_argument_group("placement"))
     parser.add_argument(
         "--out", metavar="FILE", type=output_path, required=True, help="measured trace to write (JSON)"
     )
@@ -70,6 +71,19 @@ def _add_subject(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def _add_placement(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--placement", metavar="PLAN", help="file or text of a plan (see offload); `gpu` is the --device"
+    )
+    group.add_argument(
+        "--map",
+        metavar="A=B",
+        action="append",
+        default=[],
+        help="run what lies in place A on the device of place B, such as gpu=cpu",
+    )
+
+
 def _add_protocol(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--device", metavar="NAME", default="cpu", help="cpu or cuda (default: cpu)")
     group.add_argument("--repeats", type=int, metavar="N", default=5, help="readings (default: 5)")
@@ -111,6 +125,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _request(args: argparse.Namespace) -> "MeasurementRequest":
+    from model_graphs.placement import read_mapping, read_plan
     from reference_impl.measurement.request import MeasurementRequest
 
     new_tokens = 1 if args.phase == "decode" else 128
@@ -130,6 +145,8 @@ def _request(args: argparse.Namespace) -> "MeasurementRequest":
         cold_caches=args.cold,
         n_threads=args.threads,
         seed=args.seed,
+        placement=read_plan(args.placement) if args.placement else None,
+        mapped=read_mapping(args.map),
     )
 
 

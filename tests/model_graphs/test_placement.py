@@ -11,6 +11,7 @@ from model_graphs.placement import (
     PlacementPlan,
     PlacementRule,
     layers_on_gpu,
+    read_mapping,
     read_plan,
     resolve_placement,
 )
@@ -120,3 +121,10 @@ def test_a_plan_is_written_as_it_is_read():
     assert PlacementPlan.parse(str(PlacementPlan.parse("layers:7=gpu"))) == PlacementPlan.parse(
         "layers:7=gpu"
     )
+
+
+def test_a_mapping_is_read_whole_or_refused_with_all_that_is_wrong():
+    assert read_mapping(["gpu=cpu", "disk=cpu"]) == {GPU: CPU, DISK: CPU}
+    with pytest.raises(InputError) as caught:
+        read_mapping(["gpu=cpu", "gpu", "tpu=cpu"])
+    assert [problem.given for problem in caught.value.problems] == ["gpu", "tpu=cpu"]

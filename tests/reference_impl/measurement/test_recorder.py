@@ -4,7 +4,7 @@ from counting import KernelCounter
 from tiny import TINY, positions_of, randomise
 
 from reference_impl.decoder import build_model
-from reference_impl.measurement.clocks import CpuClock, CudaClock
+from reference_impl.measurement.clocks import CpuClock, CudaClock, clock_of
 from reference_impl.measurement.recorder import Recorder
 
 
@@ -66,3 +66,14 @@ def test_events_are_read_after_the_device_has_passed_them(monkeypatch):
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: done.append(True))
     clock = CudaClock()
     assert clock.seconds([clock.mark(), clock.mark(), clock.mark()]) == [0.0, 0.01, 0.02]
+
+
+def test_a_step_on_both_devices_is_timed_when_the_gpu_is_done(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: waited.append(True))
+    clock = clock_of("cuda", placed=True)
+    marks = [clock.mark(), clock.mark()]
+    assert len(waited) == 2
+    assert clock.seconds(marks)[1] >= 0.0
+    assert type(clock_of("cpu", placed=True)) is CpuClock
+    assert type(clock_of("cuda")) is CudaClock

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hardware_specs.records.errors import InputError
+from model_graphs.placement import Place, PlacementPlan
 from model_graphs.runs.trace_io import trace_from_json, trace_to_json
 from reference_impl.measurement import steps
 from reference_impl.measurement.call_catalogue import CataloguedCall
@@ -85,3 +86,13 @@ def test_the_timeline_is_made_of_median_gaps_and_median_calls():
     assert [(span.start_s, span.end_s) for span in run.spans] == [(1.0, 4.0), (5.0, 10.0)]
     assert run.makespan_s == 11.0
     assert [(one.low_s, one.median_s, one.high_s) for one in spreads] == [(2.0, 3.0, 8.0), (4.0, 5.0, 9.0)]
+
+
+def test_what_crosses_is_that_of_one_step():
+    plan = PlacementPlan.parse("head=gpu,rest=cpu")
+    placed = measure_step(replace(REQUEST, placement=plan, mapped={Place.GPU: Place.CPU}))
+    assert placed.crossing_bytes == {
+        "cpu>gpu": 512 * 4
+    }  # the stream of one token of the narrow width in fp32
+    assert placed.subject.placement == str(plan)
+    assert trace_from_json(trace_to_json(placed)) == placed

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from hardware_specs.records.errors import DoesNotFitError, InputError
 from model_graphs.configs import list_models, resolve_model
+from model_graphs.placement import Place, PlacementPlan
 from reference_impl.measurement import subject
 from reference_impl.measurement.machine import last_level_cache_bytes, memory_bytes
 from reference_impl.measurement.narrowing import narrowed, some_layers
@@ -37,9 +38,9 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_built():
 
 
 @pytest.mark.parametrize("record", list_models(), ids=lambda record: record.key)
-def test_every_model_has_a_narrow_form_of_the_asked_depth(record):
+def test_every_model_has_a_narrow_form_of_the_asked_depth(record, tmp_path):
     request = MeasurementRequest(record.key, past_tokens=4, n_layers=3)
-    built = build_subject(record, request)
+    built = build_subject(record, request, tmp_path)
     assert built.n_layers == 3
     assert sum(parameter.numel() for parameter in built.model.parameters()) < 50e6
     logits, *_ = built.step()
@@ -78,17 +79,18 @@ def test_more_layers_than_the_model_has_are_refused():
         measured_blueprint(V3, MeasurementRequest("deepseek-v3", past_tokens=4, n_layers=62))
 
 
-def test_a_model_that_does_not_fit_is_refused_before_it_is_built(monkeypatch):
+def test_a_model_that_does_not_fit_is_refused_before_it_is_built(monkeypatch, tmp_path):
     monkeypatch.setattr(subject, "available_bytes", lambda device: 10**6)
     with pytest.raises(DoesNotFitError) as caught:
-        build_subject(V3, MeasurementRequest("deepseek-v3", past_tokens=4))
+        build_subject(V3, MeasurementRequest("deepseek-v3", past_tokens=4), tmp_path)
     assert caught.value.available_bytes == 10**6
     assert caught.value.needed_bytes > 10**6
 
 
-def test_the_same_seed_is_the_same_step_and_another_seed_another():
+def test_the_same_seed_is_the_same_step_and_another_seed_another(tmp_path):
     def logits(seed):
-        return build_subject(V3, MeasurementRequest("deepseek-v3", past_tokens=8, seed=seed)).step()[0]
+        request = MeasurementRequest("deepseek-v3", past_tokens=8, seed=seed)
+        return build_subject(V3, request, tmp_path).step()[0]
 
     assert torch.equal(logits(1), logits(1))
     assert not torch.equal(logits(1), logits(2))
@@ -107,3 +109,19 @@ def test_memory_is_read_in_kib(tmp_path):
     table.write_text("MemTotal:       24684084 kB\nMemAvailable:   1000 kB\n")
     assert memory_bytes("MemAvailable", table) == 1_024_000
     assert memory_bytes("MemTotal", tmp_path / "absent") is None
+
+
+PLAN = PlacementPlan.parse("experts=gpu,layers:1=disk,rest=cpu")
+
+
+def test_a_placed_model_takes_the_same_step_as_a_plain_one(tmp_path):
+    plain = MeasurementRequest("deepseek-v3", past_tokens=8)
+    placed = replace(plain, placement=PLAN, mapped={Place.GPU: Place.CPU})
+    logits = [build_subject(V3, request, tmp_path).step()[0] for request in (plain, placed)]
+    assert torch.equal(*logits)
+
+
+def test_a_plan_needs_its_gpu_or_a_map(tmp_path):
+    request = MeasurementRequest("deepseek-v3", past_tokens=8, placement=PLAN)
+    with pytest.raises(InputError, match="gpu=cpu"):
+        build_subject(V3, request, tmp_path)
