@@ -49,7 +49,7 @@ def measured_blueprint(record: ModelRecord, request: MeasurementRequest) -> Blue
 
 @torch.no_grad()
 def build_subject(record: ModelRecord, request: MeasurementRequest, folder: Path) -> StepSubject:
-    """The model with seeded random weights, on its device or where a plan says, and a step of the asked phase.
+    """The model with seeded random weights, on its device or where a plan says, and a step of it.
 
     `folder` takes what a plan puts on disk.
 

@@ -6,16 +6,18 @@ energy of a CUDA device needs the extra `measure`.
 """
 
 import argparse
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from hardware_specs.records.errors import InputError, Problem
-from reports.cli.flags import output_path
+from reports.cli.flags import field_default, output_path
 from reports.cli.parser import add_json
 
 if TYPE_CHECKING:
+    from model_graphs.runs.measurement import MeasuredStep
     from reference_impl.measurement.request import MeasurementRequest
+    from reports.measurement_comparison import KindComparison
 
 #: entry of a request -> the flag that sets it, where the two differ
 _FLAG_OF = {"n_layers": "--layers", "n_threads": "--threads", "cold_caches": "--cold"}
@@ -31,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--perfetto", metavar="FILE", type=output_path, help="timeline to write (.json or .json.gz)"
+    )
+    parser.add_argument(
+        "--validate",
+        metavar="SYSTEM",
+        help="compare the kernels with the prices of the system that this machine is (cuda and bf16 only)",
     )
     add_json(parser)
 
@@ -100,28 +107,45 @@ def run(args: argparse.Namespace) -> int:
         requirement = "measure needs torch: pip install 'silicast[reference]'"
         raise InputError(Problem(requirement, "an installation without torch"))
     from model_graphs.runs.trace_io import trace_to_json
-    from reference_impl.measurement.steps import measure_step
-    from reports.console import console, print_json, progress
+    from reports.console import console, print_json
     from reports.files import write_text
+    from reports.measurement_comparison import comparison_table
     from reports.measurement_tables import measurement_json, measurement_tables
     from simulator.step.perfetto import write_trace
 
     try:
-        with progress("measuring") as tick:
-            step = measure_step(_request(args), tick)
+        step, kinds = _measured(args)
     except InputError as error:
         raise InputError(*map(_at_flag, error.problems)) from error
     write_text(args.out, trace_to_json(step))
     if args.perfetto:
         write_trace(step.run, args.perfetto, f"{step.subject.phase} of {step.subject.model}, measured")
     if args.json:
-        print_json(measurement_json(step))
+        print_json(measurement_json(step) | {"comparison": [asdict(one) for one in kinds]})
         return 0
     out = console()
     for made in measurement_tables(step):
         out.print(made)
+    if kinds:
+        out.print(comparison_table(args.validate, kinds))
     print(f"wrote {args.out}" + (f" and {args.perfetto}" if args.perfetto else ""))
     return 0
+
+
+def _measured(args: argparse.Namespace) -> "tuple[MeasuredStep, tuple[KindComparison, ...]]":
+    """The step, and its comparison where one is asked for."""
+    from reference_impl.measurement.steps import measure_step
+    from reports.console import progress
+    from reports.measurement_comparison import check_comparable, compare_with_system, measured_graph
+
+    request = _request(args)
+    if args.validate:
+        check_comparable(request.device, request.dtype)
+    with progress("measuring") as tick:
+        step = measure_step(request, tick)
+    if not args.validate:
+        return step, ()
+    return step, compare_with_system(step, measured_graph(request), args.validate, field_default("stack"))
 
 
 def _request(args: argparse.Namespace) -> "MeasurementRequest":
