@@ -1,13 +1,16 @@
 """The placement pass: marks where each operator runs, and copies what crosses from one device to another.
 
-Blocks are cut where the place of their layers changes; a run of layers that another device fed begins with a
-block of one layer, which holds the copies. Ids, positions and rotary tables are given on every device, and a
-layer's cache lies where the layer does, so that neither crosses. A tensor crosses once, for all who read it.
+Blocks are cut where the place or the kind of layers changes; a run of layers that another device fed begins
+with a block of one layer, which holds the copies. Ids, positions and rotary tables are given on every device,
+and a layer's cache lies where the layer does, so that neither crosses. A tensor crosses once, for all who read
+it.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import itemgetter
 
 from hardware_specs.records.errors import InputError, Problem
 from model_graphs.dtypes import tensor_bytes
@@ -26,24 +29,26 @@ _STEP_TABLES = frozenset({"cos", "sin"})
 _RESIDUAL = "residual"
 
 
-def layers_with_experts(graph: OperatorGraph) -> tuple[bool, ...]:
-    """For each decoder layer of the graph, whether it has routed experts."""
-    return tuple(_has_experts(block) for block in graph.blocks for _ in _layers_of(block))
-
-
-def apply_placement(graph: OperatorGraph, plan: PlacementPlan) -> OperatorGraph:
+def apply_placement(graph: OperatorGraph, plan: PlacementPlan, layer_names: Sequence[str]) -> OperatorGraph:
     """The graph with the place of every operator, and a copy operator for each tensor that crosses.
 
-    Apply it before the precision pass, which computes in bf16 what the host computes.
+    `layer_names` are the blocks of the model's layers from first to last: a graph gathers layers that are
+    alike, a placed one has them in the model's order. Apply it before the precision pass, which computes in
+    bf16 what the host computes.
 
     Raises:
-        InputError: the plan does not fit the model, or the graph is not of the main model on one device.
+        InputError: the plan does not fit the model, the layers are not the graph's, or the graph is not of
+            the main model on one device.
     """
     if graph.phase == "mtp" or any(op.collective for block in graph.blocks for op in block.operators):
         raise InputError(Problem("a placed graph is that of the main model on one device", path="placement"))
-    placement = resolve_placement(plan, layers_with_experts(graph))
-    blocks = tuple(_placed(graph, placement))
-    return replace(graph, blocks=blocks, notes=(*graph.notes, f"placement: {plan}"))
+    repeats = {block.name: block.repeat for block in graph.blocks if block.name not in OUTER_BLOCKS}
+    if Counter(layer_names) != repeats:
+        raise InputError(Problem(f"layers must be {repeats}", str(dict(Counter(layer_names))), path="layers"))
+    blocks = {block.name: block for block in graph.blocks}
+    placement = resolve_placement(plan, [_has_experts(blocks[name]) for name in layer_names])
+    placed = tuple(_placed(blocks, layer_names, placement))
+    return replace(graph, blocks=placed, notes=(*graph.notes, f"placement: {plan}"))
 
 
 def crossing_bytes(graph: OperatorGraph) -> dict[tuple[str, str], Expression]:
@@ -82,10 +87,6 @@ def _has_experts(block: Block) -> bool:
     return any(op.kind == "moe_experts" for op in block.operators)
 
 
-def _layers_of(block: Block) -> range:
-    return range(0 if block.name in OUTER_BLOCKS else block.repeat)
-
-
 @dataclass(frozen=True)
 class _Site:
     """Where a layer runs: the device that feeds it, its own place, that of its experts."""
@@ -95,28 +96,21 @@ class _Site:
     experts: Place | None
 
 
-def _placed(graph: OperatorGraph, placement: Placement) -> Iterator[Block]:
-    layer, before = 0, device_of(placement.embedding)
-    for block in graph.blocks:
-        if block.name == "embedding":
-            yield _PlacementPass(_Site(before, placement.embedding, None)).run(block)
-        elif block.name == "head":
-            yield _PlacementPass(_Site(before, placement.head, None)).run(block)
-        else:
-            sites = []
-            for _ in _layers_of(block):
-                home = placement.layers[layer]
-                sites.append(_Site(before, home, placement.experts[layer]))
-                layer, before = layer + 1, device_of(home)
-            yield from _cut(block, sites, layer - block.repeat)
-
-
-def _cut(block: Block, sites: list[_Site], first: int) -> Iterator[Block]:
-    """The block's layers in runs that are placed alike, named after the layers where there are several."""
-    for site, members in groupby(enumerate(sites, first), key=lambda item: item[1]):
+def _placed(blocks: Mapping[str, Block], layer_names: Sequence[str], placement: Placement) -> Iterator[Block]:
+    """The embedding, runs of layers that are of one kind and placed alike, the head."""
+    before = device_of(placement.embedding)
+    yield _PlacementPass(_Site(before, placement.embedding, None)).run(blocks["embedding"])
+    sites = []
+    for home, experts in zip(placement.layers, placement.experts, strict=True):
+        sites.append(_Site(before, home, experts))
+        before = device_of(home)
+    layers = enumerate(zip(layer_names, sites, strict=True))
+    for (kind, site), members in groupby(layers, key=itemgetter(1)):
         numbers = [number for number, _ in members]
-        name = block.name if len(numbers) == len(sites) else f"{block.name}[{numbers[0]}-{numbers[-1]}]"
-        yield replace(_PlacementPass(site).run(block), name=name, repeat=len(numbers))
+        whole = len(numbers) == blocks[kind].repeat
+        name = kind if whole else f"{kind}[{numbers[0]}-{numbers[-1]}]"
+        yield replace(_PlacementPass(site).run(blocks[kind]), name=name, repeat=len(numbers))
+    yield _PlacementPass(_Site(before, placement.head, None)).run(blocks["head"])
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def devices_at_hand(mapped: Mapping[Place, Place] | None = None) -> dict[Place, 
 
 
 class PlacedModel:
-    """A model whose parts lie where a plan says, called as the model itself.
+    """A `model` whose parts lie where a plan says, called as the model itself.
 
     `crossed_bytes` counts what has crossed so far by (from, to), `read_bytes` what was read from disk. The
     model itself is changed: its parameters move, and hooks move activations. `folder` takes the files of what
@@ -51,7 +51,7 @@ class PlacedModel:
     ) -> None:
         self.crossed_bytes: dict[tuple[str, str], int] = {}
         self.read_bytes = 0
-        self._model, self._devices, self._folder = model, devices, folder
+        self.model, self._devices, self._folder = model, devices, folder
         experts = [_experts_of(layer) for layer in model.layers]
         placement = resolve_placement(plan, [found is not None for found in experts])
         self._check(placement)
@@ -60,7 +60,7 @@ class PlacedModel:
 
     def __call__(self, *arguments: Any) -> Any:
         """What the model returns."""
-        return self._model(*arguments)
+        return self.model(*arguments)
 
     def _check(self, placement: Placement) -> None:
         used = {placement.embedding, placement.head, *placement.layers, *filter(None, placement.experts)}
@@ -74,7 +74,7 @@ class PlacedModel:
             raise InputError(*problems)
 
     def _place_outer(self, placement: Placement) -> None:
-        model, last = self._model, placement.layers[-1]
+        model, last = self.model, placement.layers[-1]
         for name in ("embed_tokens", "opening_norm"):
             self._settle(getattr(model, name), placement.embedding, name)
         model.embed_tokens.register_forward_pre_hook(
@@ -85,7 +85,7 @@ class PlacedModel:
 
     def _place_layers(self, placement: Placement, experts: list[nn.Module | None]) -> None:
         before = placement.embedding
-        for i, layer in enumerate(self._model.layers):
+        for i, layer in enumerate(self.model.layers):
             home, away = placement.layers[i], placement.experts[i]
             self._settle(layer, home, f"layer_{i}", apart=experts[i] if away is not home else None)
             layer.register_forward_pre_hook(_Fetch(self, before, home, STREAMS))

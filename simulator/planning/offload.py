@@ -17,13 +17,12 @@ from model_graphs.configs import resolve_model
 from model_graphs.dtypes import COMPUTE_DTYPES
 from model_graphs.graph import Block, Operator, OperatorGraph, Stream
 from model_graphs.graph_io import load_graph
-from model_graphs.placement import Place, PlacementPlan, layers_on_gpu, resolve_placement
+from model_graphs.placement import Place, PlacementPlan, layers_on_gpu
 from model_graphs.placing import (
     COPY,
     apply_placement,
     crossing_bytes,
     device_of,
-    layers_with_experts,
     weight_bytes_by_place,
 )
 from model_graphs.precision import apply_precision
@@ -84,12 +83,13 @@ class Offload:
         self._stack = load_stack(deployment.stack, deployment.stack_version, deployment.date, architecture)
         self._kv_dtype = kv_dtype_of(deployment, self._stack, architecture)
         self._graph = load_graph(self.model, phase)
+        self._layer_names = [layer.name for layer in self.model.blueprint.layers]
         self._pricer = _StepPricer(KernelLibrary(self.system, deployment.stack), self.host, self.point)
 
     @property
     def n_layers(self) -> int:
         """Layers of the model."""
-        return len(layers_with_experts(self._graph))
+        return len(self._layer_names)
 
     def step(self, plan: PlacementPlan) -> OffloadStep:
         """The step under the plan.
@@ -125,7 +125,8 @@ class Offload:
     def _placed(self, plan: PlacementPlan) -> OperatorGraph:
         supported = frozenset(dtype for dtype in COMPUTE_DTYPES if self.system.device.supports(dtype))
         storage = self.model.storage(self.deployment.precision)
-        return apply_precision(apply_placement(self._graph, plan), storage, self._kv_dtype, supported)
+        placed = apply_placement(self._graph, plan, self._layer_names)
+        return apply_precision(placed, storage, self._kv_dtype, supported)
 
     def _priced(self, plan: PlacementPlan) -> OffloadStep:
         graph = self._placed(plan)
@@ -133,10 +134,9 @@ class Offload:
         run = replace(run, spans=tuple(replace(span, energy_j=None) for span in run.spans))
         cache = {device: cache_bytes(graph, device, self.point) for device in (Place.CPU, Place.GPU)}
         crossed = crossing_bytes(graph).values()
-        placement = resolve_placement(plan, layers_with_experts(self._graph))
         return OffloadStep(
             plan=plan,
-            n_gpu_layers=placement.layers.count(Place.GPU),
+            n_gpu_layers=_layers_on_gpu(graph),
             latency=Estimate.from_log_half_width(
                 run.makespan_s * 1e3, UNMEASURED_LOG_HALF_WIDTH, "ms", Grade.D
             ),
@@ -179,6 +179,10 @@ def cache_bytes(graph: OperatorGraph, device: Place, point: Point) -> float:
         group.bytes_per_token * min(tokens, group.window or tokens) + group.bytes_per_sequence
         for group in cache_groups(replace(graph, blocks=blocks))
     )
+
+
+def _layers_on_gpu(graph: OperatorGraph) -> int:
+    return sum(block.repeat for block in graph.blocks if _keeps_cache_on(block, Place.GPU))
 
 
 def _keeps_cache_on(block: Block, device: Place) -> bool:
