@@ -2,8 +2,7 @@
 
 Blocks are cut where the place or the kind of layers changes; a run of layers that another device fed begins
 with a block of one layer, which holds the copies. Ids, positions and rotary tables are given on every device,
-and a layer's cache lies where the layer does, so that neither crosses. A tensor crosses once, for all who read
-it.
+and a layer's cache lies where the layer does, so that neither crosses. A tensor crosses once for all readers.
 """
 
 from collections import Counter

@@ -2,12 +2,15 @@ import pytest
 import torch
 from tiny import TINY, positions_of, randomise
 
+from model_graphs.configs import resolve_model
 from model_graphs.graph import OperatorGraph
 from reference_impl.decoder import build_model
 from reference_impl.emission import emit
 from reference_impl.kernels import moe_experts
 from reference_impl.layers import Layer
 from reference_impl.measurement.call_catalogue import catalogue
+from reference_impl.measurement.request import MeasurementRequest
+from reference_impl.measurement.subject import build_subject, measured_blueprint
 
 BATCH, NEW, PAST = 3, 1, 20
 POINT = {"B": BATCH, "S": NEW, "T": PAST}
@@ -51,6 +54,20 @@ def test_work_at_a_point_is_that_of_the_graph_but_for_experts_that_nobody_chose(
             assert call.traffic_bytes == scale * sum(moved.values()), op.name
         if op.kind == "moe_experts":
             assert call.traffic_bytes < scale * sum(moved.values())
+
+
+@pytest.mark.parametrize("key", ["gpt-oss-20b", "r1-distill-qwen-1.5b"])
+def test_calls_of_other_architectures_have_the_names_and_flop_of_their_graphs(key, tmp_path):
+    request = MeasurementRequest(key, past_tokens=PAST, batch=BATCH, phase="chunked_prefill", new_tokens=5)
+    record = resolve_model(key)
+    subject = build_subject(record, request, tmp_path)
+    calls = catalogue(subject.model, subject.step)
+    point = {"B": BATCH, "S": 5, "T": PAST}
+    graph = emit(measured_blueprint(record, request), "chunked_prefill")
+    assert {call.name: (call.kind, call.component, call.flop) for call in calls} == {
+        f"{block.name}.{i}.{op.name}": (op.kind, op.component, float(op.causal_flop.evaluate(point)))
+        for block, i, op in graph.instances()
+    }
 
 
 def test_of_routed_experts_only_those_that_some_token_chose_are_read():
