@@ -80,6 +80,7 @@ def _entries(step: MeasuredStep) -> list[tuple[str, str]]:
         ("model", model),
         ("step", f"{what.phase}: {sizes}"),
         ("readings", f"{protocol.repeats} {warmed}, {protocol.date}"),
+        ("load before", "not known" if protocol.load_average is None else f"{protocol.load_average:.1f}"),
         ("energy", _energy(step.energy)),
         *_placement(step),
         ("input hash", step.input_hash),

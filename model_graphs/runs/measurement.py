@@ -54,12 +54,17 @@ class Subject:
 @with_config(_STRICT)
 @dataclass(frozen=True)
 class Protocol:
-    """How it was measured. Cold caches hold none of the step's data when it starts."""
+    """How it was measured. Cold caches hold none of the step's data when it starts.
+
+    `load_average` is the number of processes that wanted a processor in the minute before, where the system
+    counts them: a machine that others use measures them too.
+    """
 
     date: str
     warm_up: int
     repeats: int
     caches: Caches
+    load_average: float | None
 
 
 @with_config(_STRICT)

@@ -1,5 +1,6 @@
 """The machine at hand: what it calls itself, its memory, its last-level cache."""
 
+import os
 import platform
 from pathlib import Path
 from typing import Literal
@@ -38,6 +39,11 @@ def _machine(device: Literal["cpu", "cuda"], name: str, memory: int | None, cach
 def available_bytes(device: str) -> int | None:
     """Memory that a new process may take; None where the system does not say."""
     return int(torch.cuda.mem_get_info()[0]) if device == "cuda" else memory_bytes("MemAvailable")
+
+
+def load_average() -> float | None:
+    """Processes that wanted a processor over the last minute; None where the system does not count them."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def cpu_name() -> str:

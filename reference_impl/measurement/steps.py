@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +15,6 @@ from hardware_specs.records.errors import InputError, Problem
 from hardware_specs.records.hashing import content_hash
 from model_graphs.configs import ModelRecord, resolve_model
 from model_graphs.runs.measurement import (
-    EnergyReading,
     Machine,
     MeasuredStep,
     Protocol,
@@ -26,7 +25,7 @@ from model_graphs.runs.measurement import (
 from model_graphs.runs.records import FloatArray, Span, StepRun
 from reference_impl.measurement.call_catalogue import CataloguedCall, catalogue
 from reference_impl.measurement.clocks import Clock, clock_of
-from reference_impl.measurement.machine import describe_machine
+from reference_impl.measurement.machine import describe_machine, load_average
 from reference_impl.measurement.meters import meter_of, step_energy
 from reference_impl.measurement.recorder import Recorder
 from reference_impl.measurement.request import MeasurementRequest
@@ -48,7 +47,7 @@ def measure_step(request: MeasurementRequest, tick: Tick = lambda done, total: N
     """
     record = resolve_model(request.model)
     with _threads(request.n_threads), TemporaryDirectory() as folder:
-        machine = describe_machine(request.device)
+        machine, protocol = describe_machine(request.device), _protocol(request)
         evict = _eviction(machine, request)
         subject = build_subject(record, request, Path(folder))
         before = _crossed(subject)
@@ -58,8 +57,29 @@ def measure_step(request: MeasurementRequest, tick: Tick = lambda done, total: N
             subject.step()
         plain, marks = _repeated(subject, calls, request, evict, tick)
         energy = step_energy(meter_of(request.device), _synchronised(subject.step, request.device))
-    measured = _measured(record, request, machine, subject, calls, plain, marks, energy)
-    return replace(measured, crossing_bytes=crossed)
+    run, spreads = timeline(calls, marks)
+    return MeasuredStep(
+        machine=machine,
+        subject=_subject(record, request, subject.n_layers),
+        protocol=protocol,
+        input_hash=content_hash(record.content_hash, asdict(request)),
+        plain=spread(plain),
+        recorded=spread(marks[:, -1]),
+        energy=energy,
+        run=run,
+        spreads=spreads,
+        crossing_bytes=crossed,
+    )
+
+
+def _protocol(request: MeasurementRequest) -> Protocol:
+    return Protocol(
+        date=datetime.now(UTC).date().isoformat(),
+        warm_up=request.warm_up,
+        repeats=request.repeats,
+        caches="cold" if request.cold_caches else "warm",
+        load_average=load_average(),
+    )
 
 
 def _crossed(subject: StepSubject) -> dict[str, int]:
@@ -138,35 +158,6 @@ def _recorded_marks(subject: StepSubject, clock: Clock) -> list[float]:
         subject.step()
         end = clock.mark()
     return clock.seconds([start, *recorder.marks, end])
-
-
-def _measured(
-    record: ModelRecord,
-    request: MeasurementRequest,
-    machine: Machine,
-    subject: StepSubject,
-    calls: Sequence[CataloguedCall],
-    plain: FloatArray,
-    marks: FloatArray,
-    energy: EnergyReading,
-) -> MeasuredStep:
-    run, spreads = timeline(calls, marks)
-    return MeasuredStep(
-        machine=machine,
-        subject=_subject(record, request, subject.n_layers),
-        protocol=Protocol(
-            date=datetime.now(UTC).date().isoformat(),
-            warm_up=request.warm_up,
-            repeats=request.repeats,
-            caches="cold" if request.cold_caches else "warm",
-        ),
-        input_hash=content_hash(record.content_hash, asdict(request)),
-        plain=spread(plain),
-        recorded=spread(marks[:, -1]),
-        energy=energy,
-        run=run,
-        spreads=spreads,
-    )
 
 
 def _subject(record: ModelRecord, request: MeasurementRequest, n_layers: int) -> Subject:

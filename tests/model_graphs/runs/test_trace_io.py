@@ -20,7 +20,7 @@ from model_graphs.runs.trace_io import trace_from_json, trace_to_json
 
 MACHINE = Machine("cpu", "a processor", 2**34, None, 2, "2.13.0", "Linux x86_64, Python 3.11.7")
 SUBJECT = Subject("deepseek-v3", "narrow", 4, "decode", 2, 1, 512, "fp32", 0)
-PROTOCOL = Protocol("2026-01-31", 2, 5, "warm")
+PROTOCOL = Protocol("2026-01-31", 2, 5, "warm", 0.5)
 NO_METER = EnergyReading(None, "none", "no meter")
 
 
