@@ -1,7 +1,7 @@
 """How engines cache an indexer's keys and score them: in fp8, whatever the attention's own cache is in.
 
 A row of keys has one fp32 scale for 128 elements; queries are quantised alike, and the products run in fp8.
-A device without a unit for fp8 keeps both in 16 bits.
+A device without a unit for fp8, and the host of one, keep both in 16 bits.
 
 References: DeepSeek-V3.2 report (arXiv 2512.02556) section 2.1; `fp8_index` of its published inference code.
 """
@@ -12,6 +12,7 @@ from dataclasses import replace
 from model_graphs.dtypes import tensor_bytes
 from model_graphs.expressions import Expression, constant
 from model_graphs.graph import Block, Operator, OperatorGraph, Role, Tensor
+from model_graphs.placement import HOST_PLACES
 from model_graphs.rewriting import BlockRewriter, quantize
 from model_graphs.sharding import with_tensors
 
@@ -53,7 +54,8 @@ class _IndexPass(BlockRewriter):
 
 
 def _caches_index_keys(operator: Operator) -> bool:
-    return operator.component == COMPONENT and operator.kind in KINDS
+    on_device = operator.place not in HOST_PLACES
+    return on_device and operator.component == COMPONENT and operator.kind in KINDS
 
 
 def _stored(operator: Operator) -> Operator:

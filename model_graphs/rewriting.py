@@ -35,5 +35,6 @@ def quantize(consumer: Operator, x: Tensor, dtype: str) -> Operator:
         deps=(),
         activation_read_bytes=activation_bytes(inputs),
         activation_write_bytes=activation_bytes(outputs),
+        place=consumer.place,
         component=consumer.component,
     )
