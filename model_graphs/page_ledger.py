@@ -1,0 +1,281 @@
+"""Which page of a KV cache moves where, step by step: the tier policy as pure accounting, without tensors.
+
+A layer is read before it runs, which brings all its pages to the device, and written after. A full tier
+spills into the next one, whole pages in the order of the policy. A page that is fetched keeps its copy below
+until its content changes, so that what is spilled again unchanged costs nothing; a tier that runs short
+forgets such copies first. Pages that a window has passed are dropped when the layer is next read. Latency and
+bandwidth of a move are left to whoever prices it.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from hardware_specs.records.errors import DoesNotFitError, InputError, Problem
+from model_graphs.tiers import CachedLayer, CachePolicy, Spill, TierName
+
+#: bytes by (source, target)
+Traffic = Mapping[tuple[TierName, TierName], int]
+
+
+class Page(NamedTuple):
+    """A page of one layer and sequence: block n holds tokens n x page_tokens onwards."""
+
+    layer: int
+    sequence: int
+    block: int
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A page's bytes go from one tier to another and stay in both."""
+
+    page: Page
+    source: TierName
+    target: TierName
+    n_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A tier forgets a page."""
+
+    page: Page
+    tier: TierName
+
+
+Event = Copy | Drop
+
+
+@dataclass(frozen=True)
+class CacheStep:
+    """A forward pass over `n_new` tokens a sequence, of which the last `n_rejected` are taken back."""
+
+    n_new: int
+    n_rejected: int = 0
+
+
+class PageLedger:
+    """The pages of sequences of one length, and the tiers that hold them.
+
+    Every method that moves pages returns what happened, in order. After a `DoesNotFitError` the ledger is of
+    no further use.
+    """
+
+    def __init__(self, policy: CachePolicy, layers: Sequence[CachedLayer], n_sequences: int) -> None:
+        self.policy = policy
+        self.layers = tuple(layers)
+        self.n_sequences = n_sequences
+        #: tokens a sequence, by layer
+        self.lengths = [0] * len(self.layers)
+        self._first_blocks = [0] * len(self.layers)
+        self._held: dict[TierName, set[Page]] = {tier.name: set() for tier in policy.tiers}
+        self._used_bytes = dict.fromkeys(self._held, 0)
+        self._last_use: dict[Page, int] = {}
+        self._uses = 0
+        self._running = 0
+
+    def page_bytes(self, layer: int) -> int:
+        """Bytes of a page of the layer."""
+        return self.policy.page_tokens * self.layers[layer].bytes_per_token
+
+    def used_bytes(self, tier: TierName) -> int:
+        """Bytes of the pages that the tier holds, copies included."""
+        return self._used_bytes[tier]
+
+    def first_token(self, layer: int) -> int:
+        """The first token that the layer's pages hold; later than 0 once a window has passed pages."""
+        return self._first_blocks[layer] * self.policy.page_tokens
+
+    def pages(self, layer: int) -> list[Page]:
+        """The layer's live pages, sequence by sequence."""
+        blocks = range(self._first_blocks[layer], -(-self.lengths[layer] // self.policy.page_tokens))
+        return [Page(layer, sequence, block) for sequence in range(self.n_sequences) for block in blocks]
+
+    def read(self, layer: int) -> list[Event]:
+        """The layer is about to run: all its pages come to the device.
+
+        Raises:
+            DoesNotFitError: they do not fit there, or what must make way fits nowhere.
+        """
+        self._running = layer
+        events = self._pass_window(layer)
+        self._fetch(self.pages(layer), events)
+        return events
+
+    def write(self, layer: int, n_new: int) -> list[Event]:
+        """The layer has run: `n_new` tokens a sequence are appended on the device.
+
+        Raises:
+            DoesNotFitError: the pages do not fit there, or what must make way fits nowhere.
+        """
+        self._running = layer
+        existing = set(self.pages(layer))
+        first_block = self.lengths[layer] // self.policy.page_tokens
+        self.lengths[layer] += n_new
+        touched = [page for page in self.pages(layer) if page.block >= first_block]
+        changed = [page for page in touched if page in existing]
+
+        events: list[Event] = []
+        self._fetch(changed, events)
+        for tier in self.policy.tiers[1:]:
+            self._drop(tier.name, [page for page in changed if page in self._held[tier.name]], events)
+        new = [page for page in touched if page not in existing]
+        self._make_room(0, self._bytes_of(new), events)
+        for page in new:
+            self._hold(TierName.DEVICE, page)
+        self._use(touched)
+        return events
+
+    def truncate(self, n_tokens: int) -> list[Event]:
+        """Tokens from number `n_tokens` on are taken back in every layer; pages left empty are dropped.
+
+        Raises:
+            InputError: a window has passed what would then be the last tokens.
+        """
+        earliest = max(self.first_token(layer) for layer in range(len(self.layers)))
+        if n_tokens < earliest:
+            raise InputError(
+                Problem(f"must leave at least {earliest} tokens", str(n_tokens), path="n_tokens")
+            )
+        events: list[Event] = []
+        for layer, length in enumerate(self.lengths):
+            before = self.pages(layer)
+            self.lengths[layer] = min(length, n_tokens)
+            kept = set(self.pages(layer))
+            self._forget([page for page in before if page not in kept], events)
+        return events
+
+    def _pass_window(self, layer: int) -> list[Event]:
+        """Drop what not even the next token sees."""
+        events: list[Event] = []
+        window = self.layers[layer].window
+        if window is not None:
+            before = self.pages(layer)
+            first_seen = max(self.lengths[layer] - window + 1, 0)
+            self._first_blocks[layer] = first_seen // self.policy.page_tokens
+            kept = set(self.pages(layer))
+            self._forget([page for page in before if page not in kept], events)
+        return events
+
+    def _fetch(self, pages: Sequence[Page], events: list[Event]) -> None:
+        missing = [page for page in pages if page not in self._held[TierName.DEVICE]]
+        self._make_room(0, self._bytes_of(missing), events)
+        for page in missing:
+            source = next(name for name, held in self._held.items() if page in held)
+            self._copy(page, source, TierName.DEVICE, events)
+        self._use(pages)
+
+    def _make_room(self, index: int, needed_bytes: int, events: list[Event]) -> None:
+        """Spill pages of a tier until it has room."""
+        tier = self.policy.tiers[index]
+        if tier.capacity_bytes is None:
+            return
+        short_bytes = needed_bytes - (tier.capacity_bytes - self._used_bytes[tier.name])
+        victims: list[Page] = []
+        for page in self._leaving_order(index) if short_bytes > 0 else ():
+            victims.append(page)
+            short_bytes -= self.page_bytes(page.layer)
+            if short_bytes <= 0:
+                break
+        if short_bytes > 0:
+            where = f"tier {tier.name} of the KV cache, as layer {self._running} runs,"
+            raise DoesNotFitError(where, tier.capacity_bytes + short_bytes, tier.capacity_bytes)
+        self._spill(index, victims, events)
+
+    def _leaving_order(self, index: int) -> list[Page]:
+        """Pages that may leave a tier, first to go first.
+
+        The device keeps those of the running layer; the last tier, what lies nowhere else.
+        """
+        held = self._held[self.policy.tiers[index].name]
+        if index + 1 == len(self.policy.tiers):
+            held = {page for page in held if self._is_copied(page)}
+        if index == 0:
+            return sorted((page for page in held if page.layer != self._running), key=self._rank)
+        return sorted(
+            held, key=lambda page: (not self._is_copied(page), page.layer == self._running, self._rank(page))
+        )
+
+    def _rank(self, page: Page) -> tuple[int, Page]:
+        """What the policy orders pages by."""
+        if self.policy.spill is Spill.LRU:
+            return self._last_use[page], page
+        if self.policy.spill is Spill.OLDEST_BLOCK:
+            return page.block, page
+        return -((page.layer - self._running) % len(self.layers)), page
+
+    def _spill(self, index: int, victims: Sequence[Page], events: list[Event]) -> None:
+        """Out of a tier into the next one; what lies elsewhere too is forgotten at once."""
+        tier = self.policy.tiers[index]
+        only_here = [page for page in victims if not self._is_copied(page)]
+        self._drop(tier.name, [page for page in victims if self._is_copied(page)], events)
+        if not only_here:
+            return
+        self._make_room(index + 1, self._bytes_of(only_here), events)
+        for page in only_here:
+            self._copy(page, tier.name, self.policy.tiers[index + 1].name, events)
+        self._drop(tier.name, only_here, events)
+
+    def _is_copied(self, page: Page) -> bool:
+        return sum(page in held for held in self._held.values()) > 1
+
+    def _bytes_of(self, pages: Iterable[Page]) -> int:
+        return sum(self.page_bytes(page.layer) for page in pages)
+
+    def _use(self, pages: Iterable[Page]) -> None:
+        for page in pages:
+            self._uses += 1
+            self._last_use[page] = self._uses
+
+    def _hold(self, tier: TierName, page: Page) -> None:
+        self._held[tier].add(page)
+        self._used_bytes[tier] += self.page_bytes(page.layer)
+
+    def _copy(self, page: Page, source: TierName, target: TierName, events: list[Event]) -> None:
+        self._hold(target, page)
+        events.append(Copy(page, source, target, self.page_bytes(page.layer)))
+
+    def _drop(self, tier: TierName, pages: Iterable[Page], events: list[Event]) -> None:
+        for page in pages:
+            self._held[tier].remove(page)
+            self._used_bytes[tier] -= self.page_bytes(page.layer)
+            events.append(Drop(page, tier))
+
+    def _forget(self, pages: Sequence[Page], events: list[Event]) -> None:
+        """Drop pages from wherever they are."""
+        for name, held in self._held.items():
+            self._drop(name, [page for page in pages if page in held], events)
+        for page in pages:
+            del self._last_use[page]
+
+
+def traffic_of(events: Iterable[Event]) -> Counter[tuple[TierName, TierName]]:
+    """Bytes copied by the events, by (source, target)."""
+    moved: Counter[tuple[TierName, TierName]] = Counter()
+    for event in events:
+        if isinstance(event, Copy):
+            moved[event.source, event.target] += event.n_bytes
+    return moved
+
+
+def replay(
+    policy: CachePolicy, layers: Sequence[CachedLayer], n_sequences: int, steps: Iterable[CacheStep]
+) -> list[Traffic]:
+    """Bytes that each step moves between tiers, starting from an empty cache.
+
+    Raises:
+        DoesNotFitError: a layer does not fit on the device, or all of it not into the tiers.
+    """
+    ledger = PageLedger(policy, layers, n_sequences)
+    return [traffic_of(_step_events(ledger, step)) for step in steps]
+
+
+def _step_events(ledger: PageLedger, step: CacheStep) -> list[Event]:
+    events: list[Event] = []
+    for layer in range(len(ledger.layers)):
+        events += ledger.read(layer) + ledger.write(layer, step.n_new)
+    if step.n_rejected:
+        events += ledger.truncate(ledger.lengths[-1] - step.n_rejected)
+    return events
