@@ -8,7 +8,7 @@ bandwidth of a move are left to whoever prices it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -213,10 +213,24 @@ class PageLedger:
         self._drop(tier.name, [page for page in victims if self._is_copied(page)], events)
         if not only_here:
             return
-        self._make_room(index + 1, self._bytes_of(only_here), events)
-        for page in only_here:
-            self._copy(page, tier.name, self.policy.tiers[index + 1].name, events)
-        self._drop(tier.name, only_here, events)
+        target = self.policy.tiers[index + 1]
+        for batch in self._batches(only_here, target.capacity_bytes):
+            self._make_room(index + 1, self._bytes_of(batch), events)
+            for page in batch:
+                self._copy(page, tier.name, target.name, events)
+            self._drop(tier.name, batch, events)
+
+    def _batches(self, pages: Sequence[Page], capacity_bytes: int | None) -> Iterator[list[Page]]:
+        """The pages in runs that an empty tier could hold, or one by one where it cannot hold even that."""
+        batch: list[Page] = []
+        n_bytes = 0
+        for page in pages:
+            n_bytes += self.page_bytes(page.layer)
+            if batch and capacity_bytes is not None and n_bytes > capacity_bytes:
+                yield batch
+                batch, n_bytes = [], self.page_bytes(page.layer)
+            batch.append(page)
+        yield batch
 
     def _is_copied(self, page: Page) -> bool:
         return sum(page in held for held in self._held.values()) > 1
