@@ -1,0 +1,195 @@
+from collections import Counter
+
+import pytest
+import torch
+from small import DEVICE, DISK, HOST, PAGE_TOKENS, greedily, policy, prompt, small_config, small_model
+
+from hardware_specs.records.errors import DoesNotFitError, InputError
+from model_graphs.page_ledger import CacheStep, Page, replay
+from model_graphs.tiers import CachedLayer, CachePolicy, Spill, Tier, TierName, cached_layers
+from model_graphs.totals import cache_groups
+from reference_impl.generation.cache import PlainCache, run_step
+from reference_impl.generation.generate import generate
+from reference_impl.generation.page_stores import FileStore, MemoryStore
+from reference_impl.generation.paged_cache import PagedCache
+from reference_impl.generation.sampling import Sampling
+
+N_NEW = 24
+LAYERS = small_config().num_hidden_layers
+#: two sequences of 19 + 24 tokens
+PAGES_OF_A_LAYER = 2 * -(-(19 + N_NEW) // PAGE_TOKENS)
+
+
+def layers_of(element_bytes):
+    return (CachedLayer(small_config().latent_dim * element_bytes),) * LAYERS
+
+
+def paged(tmp_path, device, host, spill=Spill.LAYER, element_bytes=4):
+    layers = layers_of(element_bytes)
+    kept = policy(PAGE_TOKENS * layers[0].bytes_per_token, device, host, spill)
+    return PagedCache(kept, layers, n_sequences=2, spill_folder=tmp_path)
+
+
+def logits_through(model, cache, ids, start):
+    """Teacher-forced: the same tokens through the cache, logits of the last of the prompt and of each new."""
+    logits = [run_step(model, ids[:, :start], cache)[0][:, -1]]
+    logits += [run_step(model, ids[:, i : i + 1], cache)[0][:, -1] for i in range(start, ids.shape[1] - 1)]
+    return torch.stack(logits, 1)
+
+
+@pytest.mark.parametrize("spill", list(Spill))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_logits_over_tiers_are_those_of_the_models_own_call_bit_for_bit(tmp_path, spill, dtype):
+    model, ids = small_model(dtype), prompt()
+    wanted, wanted_logits = greedily(model, ids, N_NEW)
+    with paged(tmp_path, PAGES_OF_A_LAYER + 3, 20, spill, dtype.itemsize) as cache:
+        given = logits_through(model, cache, torch.cat([ids, wanted], 1), ids.shape[1])
+        moved = set(cache.moved_bytes)
+    assert torch.equal(given, wanted_logits)
+    assert {(DEVICE, HOST), (HOST, DISK), (DISK, DEVICE)} <= moved
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_tokens_over_tiers_are_those_of_the_plain_cache(model, tmp_path, temperature):
+    sampling = Sampling(temperature, seed=5)
+    wanted = generate(model, prompt(), N_NEW, sampling).ids
+    with paged(tmp_path, PAGES_OF_A_LAYER, 8) as cache:
+        assert torch.equal(generate(model, prompt(), N_NEW, sampling, cache).ids, wanted)
+
+
+@pytest.mark.parametrize("spill", list(Spill))
+@pytest.mark.parametrize(("device", "host"), [(PAGES_OF_A_LAYER, 8), (PAGES_OF_A_LAYER + 9, 30), (60, 200)])
+def test_bytes_that_moved_are_those_of_the_ledger_on_the_same_steps(model, tmp_path, spill, device, host):
+    groups = cache_groups(small_config(), "bf16")
+    layers = cached_layers(groups)
+    kept = policy(PAGE_TOKENS * layers[0].bytes_per_token, device, host, spill)
+    wide = small_model(torch.bfloat16)
+    with PagedCache(kept, layers, 2, spill_folder=tmp_path) as cache:
+        generate(wide, prompt(), N_NEW, Sampling(), cache, chunk_tokens=8)
+        moved = cache.moved_bytes
+    steps = [CacheStep(n) for n in (8, 8, 3, *[1] * (N_NEW - 1))]
+    assert moved == sum((Counter(traffic) for traffic in replay(kept, layers, 2, steps)), Counter())
+
+
+def test_only_the_running_layer_needs_the_device(model, tmp_path, monkeypatch):
+    most = {tier: 0 for tier in TierName}
+    right = PagedCache.append
+
+    def append(cache, layer, rows):
+        right(cache, layer, rows)
+        for tier in most:
+            most[tier] = max(most[tier], cache.used_bytes(tier))
+
+    monkeypatch.setattr(PagedCache, "append", append)
+    page_bytes = PAGE_TOKENS * layers_of(4)[0].bytes_per_token
+    with paged(tmp_path, PAGES_OF_A_LAYER, 5) as cache:
+        generate(model, prompt(), N_NEW, Sampling(), cache)
+    assert most[DEVICE] == PAGES_OF_A_LAYER * page_bytes
+    assert most[HOST] == 5 * page_bytes
+    assert most[DISK] >= (LAYERS - 2) * PAGES_OF_A_LAYER * page_bytes
+
+
+def lost(store, page):
+    return torch.zeros_like(right_get(store, page))
+
+
+def shifted(store, page):
+    return right_get(store, page).roll(1, 0)
+
+
+right_get = FileStore.get
+
+
+@pytest.mark.parametrize("mistake", [lost, shifted])
+def test_a_page_that_comes_back_wrong_changes_the_logits(model, tmp_path, monkeypatch, mistake):
+    wanted, wanted_logits = greedily(model, prompt(), N_NEW)
+    monkeypatch.setattr(FileStore, "get", mistake)
+    with paged(tmp_path, PAGES_OF_A_LAYER, 5) as cache:
+        given = logits_through(model, cache, torch.cat([prompt(), wanted], 1), 19)
+    assert not torch.equal(given, wanted_logits)
+
+
+def test_a_stale_copy_below_changes_the_logits(model, tmp_path, monkeypatch):
+    """The last page of a sequence changes after it was copied: a ledger that forgot to say so would fetch it."""
+    from model_graphs.page_ledger import PageLedger
+
+    wanted, wanted_logits = greedily(model, prompt(), N_NEW)
+    right = PageLedger.write
+
+    def write(ledger, layer, n_new):
+        below = {tier: set(held) for tier, held in ledger._held.items() if tier is not DEVICE}
+        events = right(ledger, layer, n_new)
+        stale = [event for event in events if getattr(event, "tier", None) in below]
+        for event in stale:
+            ledger._hold(event.tier, event.page)
+        return [event for event in events if event not in stale]
+
+    monkeypatch.setattr(PageLedger, "write", write)
+    with paged(tmp_path, PAGES_OF_A_LAYER, 300) as cache:
+        given = logits_through(model, cache, torch.cat([prompt(), wanted], 1), 19)
+    assert not torch.equal(given, wanted_logits)
+
+
+def test_tokens_taken_back_are_as_if_they_had_never_been(model, tmp_path):
+    ids = prompt(n_tokens=40)
+    plain = PlainCache(LAYERS)
+    with paged(tmp_path, PAGES_OF_A_LAYER, 8) as cache:
+        for one in (plain, cache):
+            run_step(model, ids[:, :10], one)
+            run_step(model, ids[:, 30:39], one)
+            one.truncate(11)
+        for piece in (ids[:, 11:15], ids[:, 15:16]):
+            assert torch.equal(run_step(model, piece, cache)[0], run_step(model, piece, plain)[0])
+        assert cache.n_tokens == plain.n_tokens == 16
+
+
+def test_pages_that_a_window_has_passed_are_gone_from_what_is_gathered():
+    layers = (CachedLayer(8, window=5),)
+    rows = torch.arange(26, dtype=torch.float32).view(1, 13, 2)
+    with PagedCache(CachePolicy(PAGE_TOKENS, (Tier(DEVICE),)), layers, 1) as cache:
+        cache.append(0, rows)
+        assert torch.equal(cache.gather(0), rows[:, 8:])
+        cache.append(0, rows[:, :2])
+        assert torch.equal(cache.gather(0), torch.cat([rows[:, 8:], rows[:, :2]], 1))
+
+
+def test_the_file_is_in_the_folder_and_gone_at_the_end(model, tmp_path):
+    with paged(tmp_path, PAGES_OF_A_LAYER, 5) as cache:
+        generate(model, prompt(), N_NEW, Sampling(), cache)
+        assert cache.used_bytes(DISK) > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_tier_needs_a_folder_that_can_be_written(tmp_path):
+    with pytest.raises(InputError, match="spill_folder  must be given"):
+        PagedCache(policy(8, 1, 1), layers_of(4), 1)
+    with pytest.raises(InputError, match="spill_folder  must be a folder that can be written"):
+        PagedCache(policy(8, 1, 1), layers_of(4), 1, spill_folder=tmp_path / "absent")
+
+
+def test_a_device_too_small_for_one_layer_says_what_it_needs(model, tmp_path):
+    with paged(tmp_path, 5, 5) as cache, pytest.raises(DoesNotFitError, match="tier device") as caught:
+        generate(model, prompt(), N_NEW, Sampling(), cache)
+    page_bytes = PAGE_TOKENS * layers_of(4)[0].bytes_per_token
+    assert caught.value.available_bytes == 5 * page_bytes
+    assert caught.value.needed_bytes == 10 * page_bytes
+
+
+def test_slots_of_the_file_are_used_again(tmp_path):
+    first, second = Page(0, 0, 0), Page(0, 0, 1)
+    data = torch.randn(4, 3).to(torch.bfloat16)
+    with FileStore(tmp_path, data.nbytes) as store:
+        store.put(first, data)
+        store.put(second, data + 1)
+        store.drop(first)
+        store.put(first, data + 2)
+        assert torch.equal(store.get(second), data + 1)
+        assert torch.equal(store.get(first), data + 2)
+        assert store._file.seek(0, 2) == 2 * data.nbytes
+
+
+def test_what_memory_holds_is_a_copy():
+    store, data = MemoryStore(torch.device("cpu")), torch.zeros(2, 2)
+    store.put(Page(0, 0, 0), data)
+    data += 1
+    assert not store.get(Page(0, 0, 0)).any()
