@@ -13,7 +13,7 @@ from model_graphs.expressions import ZERO, Expression, ceil_div, product
 from model_graphs.graph import Role, Tensor
 
 #: what matrix units multiply in, after the passes
-COMPUTE_DTYPES = ("bf16", "fp8_block", "nvfp4")
+COMPUTE_DTYPES = ("bf16", "fp8", "fp8_block", "nvfp4")
 
 _ELEMENT_BITS = {
     "bf16": 16,

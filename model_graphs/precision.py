@@ -1,15 +1,12 @@
 """The precision pass: how weights and the cache are stored, and what products are computed in.
 
-| scheme | stored in it | stays bf16 |
-|---|---|---|
-| bf16 | nothing | everything |
-| fp8 | linears of attention, MLPs and shared experts, routed experts | router, norms, embedding, head |
-| fp4 | linears of MLPs and shared experts, routed experts | those, attention, the MTP module |
-
-`fp8` is fp8_block and `fp4` is nvfp4 of `model_graphs.dtypes`. kv_b stays bf16 where attention is absorbed.
+A storage names an element type of `model_graphs.dtypes` and the components whose products are stored in it;
+router, norms, embedding, head and biases never are. kv_b stays bf16 where attention is absorbed.
 A product is computed in the dtype that its weight is stored in if the device has a unit for it; its input is
 then quantised by an operator of its own, once for all consumers of a tensor, and before it is dispatched.
 Otherwise weights are only stored in it and computed in bf16, which the graph's notes say.
+
+The MTP module of a 4-bit checkpoint stays bf16.
 
 References: config.json and hf_quant_config.json of deepseek-ai/DeepSeek-R1 and nvidia/DeepSeek-R1-NVFP4.
 """
@@ -19,48 +16,46 @@ from dataclasses import replace
 
 from hardware_specs.records.errors import InputError, Problem, nearest
 from model_graphs.collectives import dispatched_bytes
-from model_graphs.configs import Precision
-from model_graphs.dtypes import BLOCK_WIDTH, tensor_bytes
-from model_graphs.expressions import total
+from model_graphs.configs import Storage
+from model_graphs.dtypes import BLOCK_WIDTH
 from model_graphs.graph import Block, Operator, OperatorGraph, Role, Shard, Tensor
 from model_graphs.rewriting import BlockRewriter
-from model_graphs.sharding import activation_bytes, with_tensors
+from model_graphs.sharding import activation_bytes, weight_bytes, with_tensors
 
 KV_DTYPES = ("bf16", "fp8")
 
-#: storage dtype of a scheme, and the components whose products are stored in it
-_STORED: dict[Precision, tuple[str, frozenset[str]]] = {
-    Precision.BF16: ("bf16", frozenset()),
-    Precision.FP8: ("fp8_block", frozenset({"attention", "mlp", "shared_expert", "moe"})),
-    Precision.FP4: ("nvfp4", frozenset({"mlp", "shared_expert", "moe"})),
-}
-
 
 def apply_precision(
-    graph: OperatorGraph, scheme: str, kv_dtype: str, supported_compute: Collection[str]
+    graph: OperatorGraph, storage: Storage | None, kv_dtype: str, supported_compute: Collection[str]
 ) -> OperatorGraph:
-    """The graph with its weights and cache stored as the scheme says.
+    """The graph with its weights and cache stored so; None keeps weights in bf16.
 
     `supported_compute` lists what the device has matrix units for, of `model_graphs.dtypes.COMPUTE_DTYPES`.
 
     Raises:
-        InputError: the scheme or the cache's dtype is unknown, or the device cannot compute in bf16.
+        InputError: the cache's dtype is unknown, or the device cannot compute in bf16.
     """
-    _check("deployment.precision", scheme, tuple(Precision))
     _check("deployment.kv_dtype", kv_dtype, KV_DTYPES)
     if "bf16" not in supported_compute:
         given = ", ".join(sorted(supported_compute)) or "nothing"
         raise InputError(
             Problem("the device must have a matrix unit for bf16", given, path="deployment.system")
         )
-    dtype, components = _STORED[Precision(scheme)]
-    if graph.phase == "mtp" and scheme == Precision.FP4:
+    stored = graph if storage is None else _with_stored_weights(graph, storage, supported_compute)
+    return _with_fp8_cache(stored) if kv_dtype == "fp8" else stored
+
+
+def _with_stored_weights(
+    graph: OperatorGraph, storage: Storage, supported_compute: Collection[str]
+) -> OperatorGraph:
+    dtype = storage.dtype
+    components = frozenset(storage.components)
+    if graph.phase == "mtp" and dtype in ("nvfp4", "mxfp4"):
         components = frozenset()
     compute = dtype if dtype in supported_compute else "bf16"
     blocks = (_PrecisionPass(dtype, components, compute).run(block) for block in graph.blocks)
     notes = _notes(graph, dtype, components, compute) if components else ()
-    stored = replace(graph, blocks=tuple(blocks), notes=(*graph.notes, *notes))
-    return _with_fp8_cache(stored) if kv_dtype == "fp8" else stored
+    return replace(graph, blocks=tuple(blocks), notes=(*graph.notes, *notes))
 
 
 def _check(path: str, given: str, choices: Collection[str]) -> None:
@@ -73,7 +68,7 @@ def _notes(graph: OperatorGraph, dtype: str, components: Collection[str], comput
     """What a reader should know: another compute dtype, blocks that the layout would cut."""
     if compute != dtype:
         yield f"weights are stored in {dtype} and computed in {compute}: the device has no {dtype} unit"
-    block = BLOCK_WIDTH[dtype]
+    block = BLOCK_WIDTH.get(dtype, 1)
     inner = {_inner_width(op) for _, _, op in graph.instances() if op.component in components}
     cut = sorted(width for width in inner if width % block)
     if cut:
@@ -135,9 +130,12 @@ class _PrecisionPass(BlockRewriter):
 
 def _stored(operator: Operator, dtype: str) -> Operator:
     """The operator with its weights stored in the dtype, scales included."""
-    inputs = tuple(replace(t, dtype=dtype) if t.role is Role.WEIGHT else t for t in operator.inputs)
-    weight_bytes = total(tensor_bytes(t) for t in inputs if t.role is Role.WEIGHT)
-    return replace(operator, inputs=inputs, weight_bytes=weight_bytes)
+    inputs = tuple(replace(t, dtype=dtype) if _is_matrix(t) else t for t in operator.inputs)
+    return replace(operator, inputs=inputs, weight_bytes=weight_bytes(inputs))
+
+
+def _is_matrix(tensor: Tensor) -> bool:
+    return tensor.role is Role.WEIGHT and not tensor.name.startswith("bias")
 
 
 def _on_quantised(operator: Operator, dtype: str) -> Operator:
