@@ -4,12 +4,12 @@ Records only, defined once for everybody. `page_ledger` says which page moves wh
 implementation moves tensors by it, and a simulator prices the same moves.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 from hardware_specs.records.errors import InputError, Problem
-from model_graphs.totals import CacheGroup
+from model_graphs.blueprint import AttentionSpec, Blueprint, LayerSpec
 
 
 class TierName(StrEnum):
@@ -76,10 +76,13 @@ class CachedLayer:
     window: int | None = None
 
 
-def cached_layers(groups: Sequence[CacheGroup]) -> tuple[CachedLayer, ...]:
-    """The layers of the cache groups, one entry a layer, group after group."""
-    return tuple(
-        CachedLayer(group.bytes_per_token // group.layers, group.window)
-        for group in groups
-        for _ in range(group.layers)
-    )
+def cached_layers(blueprint: Blueprint, element_bytes: int) -> tuple[CachedLayer, ...]:
+    """What each layer of an undivided model caches, keys and values or latents of this element width."""
+    return tuple(_cached(layer, element_bytes) for layer in blueprint.layers)
+
+
+def _cached(layer: LayerSpec, element_bytes: int) -> CachedLayer:
+    spec = layer.mixer
+    if isinstance(spec, AttentionSpec):
+        return CachedLayer(2 * spec.kv_heads * spec.head_dim * element_bytes, spec.window)
+    return CachedLayer(spec.latent_width * element_bytes)

@@ -12,7 +12,7 @@ from typing import Any, Protocol, overload
 import torch
 from torch import Tensor, nn
 
-from reference_impl.deepseek_v3 import DeepSeekV3
+from reference_impl.decoder import Decoder
 
 
 class Cache(Protocol):
@@ -79,7 +79,7 @@ class _Past(Sequence[Tensor | None]):
 
 
 @torch.no_grad()
-def run_step(model: DeepSeekV3, ids_BS: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
+def run_step(model: Decoder, ids_BS: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
     """Logits [B, S, W] and final hidden states [B, S, D] of new tokens, which then are in the cache.
 
     Only the running layer's rows are gathered: each layer's new rows are kept as soon as it has run.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hardware_specs.records.errors import InputError, Problem
-from reference_impl.deepseek_v3 import DeepSeekV3, MTPStep
+from reference_impl.decoder import Decoder, MTPStep
 from reference_impl.generation.cache import Cache, PlainCache, positions, run_step
 from reference_impl.generation.sampling import Sampler
 
@@ -36,7 +36,7 @@ class Drafter(Protocol):
 class DraftModel:
     """A separate model of the same vocabulary, with a cache of its own."""
 
-    def __init__(self, model: DeepSeekV3, cache: Cache | None = None) -> None:
+    def __init__(self, model: Decoder, cache: Cache | None = None) -> None:
         self._model = model
         self._cache = cache or PlainCache(len(model.layers))
 
@@ -66,7 +66,7 @@ class MTPDrafter:
         InputError: the model has no such module.
     """
 
-    def __init__(self, model: DeepSeekV3, cache: Cache | None = None) -> None:
+    def __init__(self, model: Decoder, cache: Cache | None = None) -> None:
         if not len(model.mtp):
             raise InputError(
                 Problem("must be at least 1 to draft with MTP", "0", path="num_nextn_predict_layers")

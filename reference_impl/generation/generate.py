@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hardware_specs.records.errors import InputError, Problem
-from reference_impl.deepseek_v3 import DeepSeekV3
+from reference_impl.decoder import Decoder
 from reference_impl.generation.cache import Cache, PlainCache, run_step
 from reference_impl.generation.sampling import Sampler, Sampling
 
@@ -48,7 +48,7 @@ def check_request(prompt_BN: Tensor, n_new: int, chunk_tokens: int | None) -> No
 
 
 def prefill(
-    model: DeepSeekV3, ids_BN: Tensor, cache: Cache, chunk_tokens: int | None = None
+    model: Decoder, ids_BN: Tensor, cache: Cache, chunk_tokens: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Logits of the last token [B, W] and hidden states of all [B, N, D]; in chunks if a size is given."""
     hidden = []
@@ -59,7 +59,7 @@ def prefill(
 
 
 def generate(
-    model: DeepSeekV3,
+    model: Decoder,
     prompt_BN: Tensor,
     n_new: int,
     sampling: Sampling,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from hardware_specs.records.errors import InputError, Problem
-from reference_impl.deepseek_v3 import DeepSeekV3
+from reference_impl.decoder import Decoder
 from reference_impl.generation.cache import Cache, PlainCache, run_step
 from reference_impl.generation.drafters import Draft, Drafter
 from reference_impl.generation.generate import Generation, check_request, prefill
@@ -101,7 +101,7 @@ def _residual(p_BW: Tensor, q_BW: Tensor) -> Tensor:
 
 
 def speculate(
-    model: DeepSeekV3,
+    model: Decoder,
     prompt_BN: Tensor,
     n_new: int,
     sampling: Sampling,
@@ -143,7 +143,7 @@ def speculate(
 
 
 def _run_round(
-    model: DeepSeekV3, ids_BN: Tensor, n_drafts: int, sampler: Sampler, drafter: Drafter, cache: Cache
+    model: Decoder, ids_BN: Tensor, n_drafts: int, sampler: Sampler, drafter: Drafter, cache: Cache
 ) -> Round:
     """Draft, run the last token and the drafts, judge, and take back what was not kept."""
     draft = drafter.propose(ids_BN, n_drafts, sampler) if n_drafts else None

@@ -1,25 +1,28 @@
 """Small models with random weights, prompts, and generation by the plain call of the model, cache and all."""
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 from tiny import positions_of
 from torch import Tensor
 
-from model_graphs.configs import DeepSeekV3Config, resolve_model
+from model_graphs.blueprint import Blueprint
+from model_graphs.configs import resolve_model
 from model_graphs.tiers import CachePolicy, Spill, Tier, TierName
-from reference_impl.deepseek_v3 import DeepSeekV3, build_model
+from reference_impl.decoder import Decoder, build_model
 from reference_impl.narrow import narrow, randomise
 
 DEVICE, HOST, DISK = TierName
 PAGE_TOKENS = 4
 
 
-def small_config(**changes: int) -> DeepSeekV3Config:
-    config = narrow(resolve_model("deepseek-v3").config)
-    return DeepSeekV3Config.model_validate(config.model_dump() | changes)
+def small_blueprint(name: str = "deepseek-v3", **changes: Any) -> Blueprint:
+    return replace(narrow(resolve_model(name).blueprint), **changes)
 
 
-def small_model(dtype: torch.dtype = torch.float32, seed: int = 0, **changes: int) -> DeepSeekV3:
-    model = build_model(small_config(**changes), dtype)
+def small_model(dtype: torch.dtype = torch.float32, seed: int = 0, **changes: Any) -> Decoder:
+    model = build_model(small_blueprint(**changes), dtype)
     randomise(model, seed)
     return model
 
@@ -29,7 +32,7 @@ def prompt(n_sequences: int = 2, n_tokens: int = 19, vocab: int = 512, seed: int
 
 
 @torch.no_grad()
-def greedily(model: DeepSeekV3, prompt_ids: Tensor, n_new: int) -> tuple[Tensor, Tensor]:
+def greedily(model: Decoder, prompt_ids: Tensor, n_new: int) -> tuple[Tensor, Tensor]:
     """Ids and the logits that each came from, by nothing but the model's call and a growing tensor."""
     logits, _, past = model(prompt_ids, positions_of(prompt_ids), None, False)
     ids, seen = [logits[:, -1].argmax(-1)], [logits[:, -1]]

@@ -2,12 +2,11 @@ from collections import Counter
 
 import pytest
 import torch
-from small import DEVICE, DISK, HOST, PAGE_TOKENS, greedily, policy, prompt, small_config, small_model
+from small import DEVICE, DISK, HOST, PAGE_TOKENS, greedily, policy, prompt, small_blueprint, small_model
 
 from hardware_specs.records.errors import DoesNotFitError, InputError
-from model_graphs.page_ledger import CacheStep, Page, replay
+from model_graphs.page_ledger import CacheStep, Page, PageLedger, replay
 from model_graphs.tiers import CachedLayer, CachePolicy, Spill, Tier, TierName, cached_layers
-from model_graphs.totals import cache_groups
 from reference_impl.generation.cache import PlainCache, run_step
 from reference_impl.generation.generate import generate
 from reference_impl.generation.page_stores import FileStore, MemoryStore
@@ -15,13 +14,13 @@ from reference_impl.generation.paged_cache import PagedCache
 from reference_impl.generation.sampling import Sampling
 
 N_NEW = 24
-LAYERS = small_config().num_hidden_layers
+LAYERS = len(small_blueprint().layers)
 #: two sequences of 19 + 24 tokens
 PAGES_OF_A_LAYER = 2 * -(-(19 + N_NEW) // PAGE_TOKENS)
 
 
 def layers_of(element_bytes):
-    return (CachedLayer(small_config().latent_dim * element_bytes),) * LAYERS
+    return cached_layers(small_blueprint(), element_bytes)
 
 
 def paged(tmp_path, device, host, spill=Spill.LAYER, element_bytes=4):
@@ -60,8 +59,7 @@ def test_tokens_over_tiers_are_those_of_the_plain_cache(model, tmp_path, tempera
 @pytest.mark.parametrize("spill", list(Spill))
 @pytest.mark.parametrize(("device", "host"), [(PAGES_OF_A_LAYER, 8), (PAGES_OF_A_LAYER + 9, 30), (60, 200)])
 def test_bytes_that_moved_are_those_of_the_ledger_on_the_same_steps(model, tmp_path, spill, device, host):
-    groups = cache_groups(small_config(), "bf16")
-    layers = cached_layers(groups)
+    layers = cached_layers(small_blueprint(), element_bytes=2)
     kept = policy(PAGE_TOKENS * layers[0].bytes_per_token, device, host, spill)
     wide = small_model(torch.bfloat16)
     with PagedCache(kept, layers, 2, spill_folder=tmp_path) as cache:
@@ -72,7 +70,7 @@ def test_bytes_that_moved_are_those_of_the_ledger_on_the_same_steps(model, tmp_p
 
 
 def test_only_the_running_layer_needs_the_device(model, tmp_path, monkeypatch):
-    most = {tier: 0 for tier in TierName}
+    most = dict.fromkeys(TierName, 0)
     right = PagedCache.append
 
     def append(cache, layer, rows):
@@ -110,9 +108,7 @@ def test_a_page_that_comes_back_wrong_changes_the_logits(model, tmp_path, monkey
 
 
 def test_a_stale_copy_below_changes_the_logits(model, tmp_path, monkeypatch):
-    """The last page of a sequence changes after it was copied: a ledger that forgot to say so would fetch it."""
-    from model_graphs.page_ledger import PageLedger
-
+    """A sequence's last page changes after it was copied; a ledger that forgot to say so would fetch it."""
     wanted, wanted_logits = greedily(model, prompt(), N_NEW)
     right = PageLedger.write
 
