@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from hardware_specs.records.errors import GateFailedError, InputError, Problem
+from reports.cli.extras import require_torch
 from reports.cli.parser import add_json
 
 
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Emit, write or compare."""
-    _require_torch()
+    require_torch("emit", "the shipped graphs need none")
     from model_graphs.configs import resolve_model
     from reports.console import console, print_json, progress
     from reports.emitted import compare, emit_phases, emitted_json, emitted_table, write_graphs
@@ -49,11 +50,3 @@ def run(args: argparse.Namespace) -> int:
     if differences:
         raise GateFailedError("emitted graphs differ from the shipped ones: " + ", ".join(differences))
     return 0
-
-
-def _require_torch() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("torch") is None:
-        requirement = "emit needs torch: pip install 'silicast[reference]' (the shipped graphs need none)"
-        raise InputError(Problem(requirement, "an installation without torch"))

@@ -30,6 +30,9 @@ COMMANDS = {
     "step": Command("step", "one prefill or decode step at operator level, with breakdown and timeline"),
     "graph": Command("graph", "parameters, FLOPs, bytes by role and cache groups of a model"),
     "emit": Command("emit", "trace a model's graphs anew from the reference implementation (needs torch)"),
+    "generate": Command(
+        "generate", "run a reference model: tiers of its KV cache, speculative decoding (needs torch)"
+    ),
     "validate": Command("validate", "predictions against a file of measured runs, with an error table"),
     "kernels": Command("kernels", "latencies for a table of kernel shapes"),
     "report": Command("report", "a self-contained HTML report of a scenario"),

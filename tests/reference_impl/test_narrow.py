@@ -33,7 +33,9 @@ def test_layers_keep_their_order():
 
 def test_grouped_heads_keep_their_proportion_and_scores_their_size():
     """64 heads of 64 over 8, half of each rotated: 4 of 16 over one (4 x 8 / 64, at least 1), 8 rotated."""
-    spec = AttentionSpec(heads=64, kv_heads=8, head_dim=64, rope=RopeSpec(32, 1e4), scale=64**-0.5, window=128)
+    spec = AttentionSpec(
+        heads=64, kv_heads=8, head_dim=64, rope=RopeSpec(32, 1e4), scale=64**-0.5, window=128
+    )
     layers = (LayerSpec("layer", spec, FeedForwardSpec(4096)),)
     small = narrow(Blueprint(1000, 4096, layers, 1e-6, 64)).layers[0].mixer
     wanted = {"heads": 4, "kv_heads": 1, "head_dim": 16, "rope": RopeSpec(8, 1e4)}
