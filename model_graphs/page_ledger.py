@@ -10,21 +10,13 @@ bandwidth of a move are left to whoever prices it.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from hardware_specs.records.errors import DoesNotFitError, InputError, Problem
+from model_graphs.page_places import Page, PagePlaces
 from model_graphs.tiers import CachedLayer, CachePolicy, Spill, TierName
 
 #: bytes by (source, target)
 Traffic = Mapping[tuple[TierName, TierName], int]
-
-
-class Page(NamedTuple):
-    """A page of one layer and sequence: block n holds tokens n x page_tokens onwards."""
-
-    layer: int
-    sequence: int
-    block: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +62,15 @@ class PageLedger:
         #: tokens a sequence, by layer
         self.lengths = [0] * len(self.layers)
         self._first_blocks = [0] * len(self.layers)
-        self._held: dict[TierName, set[Page]] = {tier.name: set() for tier in policy.tiers}
-        self._used_bytes = dict.fromkeys(self._held, 0)
-        self._last_use: dict[Page, int] = {}
-        self._uses = 0
+        self._last_run = [0] * len(self.layers)
+        self._n_runs = 0
         self._running = 0
+        by_block = policy.spill is Spill.OLDEST_BLOCK
+        self._places = PagePlaces(
+            (tier.name for tier in policy.tiers),
+            bucket_of=lambda page: page.block if by_block else page.layer,
+            bytes_of=lambda page: self.page_bytes(page.layer),
+        )
 
     def page_bytes(self, layer: int) -> int:
         """Bytes of a page of the layer."""
@@ -82,7 +78,7 @@ class PageLedger:
 
     def used_bytes(self, tier: TierName) -> int:
         """Bytes of the pages that the tier holds, copies included."""
-        return self._used_bytes[tier]
+        return self._places.used_bytes[tier]
 
     def first_token(self, layer: int) -> int:
         """The first token that the layer's pages hold; later than 0 once a window has passed pages."""
@@ -90,7 +86,10 @@ class PageLedger:
 
     def pages(self, layer: int) -> list[Page]:
         """The layer's live pages, sequence by sequence."""
-        blocks = range(self._first_blocks[layer], -(-self.lengths[layer] // self.policy.page_tokens))
+        return self._pages_from(layer, self._first_blocks[layer])
+
+    def _pages_from(self, layer: int, first_block: int) -> list[Page]:
+        blocks = range(first_block, -(-self.lengths[layer] // self.policy.page_tokens))
         return [Page(layer, sequence, block) for sequence in range(self.n_sequences) for block in blocks]
 
     def read(self, layer: int) -> list[Event]:
@@ -99,7 +98,7 @@ class PageLedger:
         Raises:
             DoesNotFitError: they do not fit there, or what must make way fits nowhere.
         """
-        self._running = layer
+        self._run(layer)
         events = self._pass_window(layer)
         self._fetch(self.pages(layer), events)
         return events
@@ -110,22 +109,22 @@ class PageLedger:
         Raises:
             DoesNotFitError: the pages do not fit there, or what must make way fits nowhere.
         """
-        self._running = layer
-        existing = set(self.pages(layer))
+        self._run(layer)
         first_block = self.lengths[layer] // self.policy.page_tokens
         self.lengths[layer] += n_new
-        touched = [page for page in self.pages(layer) if page.block >= first_block]
-        changed = [page for page in touched if page in existing]
+        touched = self._pages_from(layer, first_block)
+        changed = [page for page in touched if self._places.tiers_of(page)]
+        new = [page for page in touched if not self._places.tiers_of(page)]
 
         events: list[Event] = []
         self._fetch(changed, events)
-        for tier in self.policy.tiers[1:]:
-            self._drop(tier.name, [page for page in changed if page in self._held[tier.name]], events)
-        new = [page for page in touched if page not in existing]
+        for page in changed:
+            for tier in self._places.tiers_of(page):
+                if tier is not TierName.DEVICE:
+                    self._drop(tier, page, events)
         self._make_room(0, self._bytes_of(new), events)
         for page in new:
-            self._hold(TierName.DEVICE, page)
-        self._use(touched)
+            self._places.hold(TierName.DEVICE, page)
         return events
 
     def truncate(self, n_tokens: int) -> list[Event]:
@@ -143,9 +142,13 @@ class PageLedger:
         for layer, length in enumerate(self.lengths):
             before = self.pages(layer)
             self.lengths[layer] = min(length, n_tokens)
-            kept = set(self.pages(layer))
-            self._forget([page for page in before if page not in kept], events)
+            self._forget(before, self.pages(layer), events)
         return events
+
+    def _run(self, layer: int) -> None:
+        self._n_runs += 1
+        self._last_run[layer] = self._n_runs
+        self._running = layer
 
     def _pass_window(self, layer: int) -> list[Event]:
         """Drop what not even the next token sees."""
@@ -155,24 +158,22 @@ class PageLedger:
             before = self.pages(layer)
             first_seen = max(self.lengths[layer] - window + 1, 0)
             self._first_blocks[layer] = first_seen // self.policy.page_tokens
-            kept = set(self.pages(layer))
-            self._forget([page for page in before if page not in kept], events)
+            self._forget(before, self.pages(layer), events)
         return events
 
     def _fetch(self, pages: Sequence[Page], events: list[Event]) -> None:
-        missing = [page for page in pages if page not in self._held[TierName.DEVICE]]
+        missing = [page for page in pages if TierName.DEVICE not in self._places.tiers_of(page)]
         self._make_room(0, self._bytes_of(missing), events)
         for page in missing:
-            source = next(name for name, held in self._held.items() if page in held)
+            (source,) = self._places.tiers_of(page)
             self._copy(page, source, TierName.DEVICE, events)
-        self._use(pages)
 
     def _make_room(self, index: int, needed_bytes: int, events: list[Event]) -> None:
         """Spill pages of a tier until it has room."""
         tier = self.policy.tiers[index]
         if tier.capacity_bytes is None:
             return
-        short_bytes = needed_bytes - (tier.capacity_bytes - self._used_bytes[tier.name])
+        short_bytes = needed_bytes - (tier.capacity_bytes - self.used_bytes(tier.name))
         victims: list[Page] = []
         for page in self._leaving_order(index) if short_bytes > 0 else ():
             victims.append(page)
@@ -184,33 +185,41 @@ class PageLedger:
             raise DoesNotFitError(where, tier.capacity_bytes + short_bytes, tier.capacity_bytes)
         self._spill(index, victims, events)
 
-    def _leaving_order(self, index: int) -> list[Page]:
+    def _leaving_order(self, index: int) -> Iterator[Page]:
         """Pages that may leave a tier, first to go first.
 
-        The device keeps those of the running layer; the last tier, what lies nowhere else.
+        The device keeps those of the running layer. A tier below first forgets what the device has too, and
+        parts with the running layer's last; where there is nothing below it, it keeps what is nowhere else.
         """
-        held = self._held[self.policy.tiers[index].name]
-        if index + 1 == len(self.policy.tiers):
-            held = {page for page in held if self._is_copied(page)}
-        if index == 0:
-            return sorted((page for page in held if page.layer != self._running), key=self._rank)
-        return sorted(
-            held, key=lambda page: (not self._is_copied(page), page.layer == self._running, self._rank(page))
-        )
+        name, is_last = self.policy.tiers[index].name, index + 1 == len(self.policy.tiers)
+        if index > 0:
+            yield from self._places.in_order(name, self._rank, copied=True)
+        if is_last:
+            return
+        running = []
+        for page in self._places.in_order(name, self._rank):
+            if page.layer == self._running:
+                running.append(page)
+            elif index == 0 or not self._places.is_copied(page):
+                yield page
+        if index > 0:
+            yield from (page for page in running if not self._places.is_copied(page))
 
-    def _rank(self, page: Page) -> tuple[int, Page]:
-        """What the policy orders pages by."""
-        if self.policy.spill is Spill.LRU:
-            return self._last_use[page], page
+    def _rank(self, bucket: int) -> int:
+        """What the policy orders by: blocks, or layers."""
         if self.policy.spill is Spill.OLDEST_BLOCK:
-            return page.block, page
-        return -((page.layer - self._running) % len(self.layers)), page
+            return bucket
+        if self.policy.spill is Spill.LRU:
+            return self._last_run[bucket]
+        return -((bucket - self._running) % len(self.layers))
 
     def _spill(self, index: int, victims: Sequence[Page], events: list[Event]) -> None:
         """Out of a tier into the next one; what lies elsewhere too is forgotten at once."""
         tier = self.policy.tiers[index]
-        only_here = [page for page in victims if not self._is_copied(page)]
-        self._drop(tier.name, [page for page in victims if self._is_copied(page)], events)
+        only_here = [page for page in victims if not self._places.is_copied(page)]
+        for page in victims:
+            if self._places.is_copied(page):
+                self._drop(tier.name, page, events)
         if not only_here:
             return
         target = self.policy.tiers[index + 1]
@@ -218,7 +227,7 @@ class PageLedger:
             self._make_room(index + 1, self._bytes_of(batch), events)
             for page in batch:
                 self._copy(page, tier.name, target.name, events)
-            self._drop(tier.name, batch, events)
+                self._drop(tier.name, page, events)
 
     def _batches(self, pages: Sequence[Page], capacity_bytes: int | None) -> Iterator[list[Page]]:
         """The pages in runs that an empty tier could hold, or one by one where it cannot hold even that."""
@@ -232,37 +241,24 @@ class PageLedger:
             batch.append(page)
         yield batch
 
-    def _is_copied(self, page: Page) -> bool:
-        return sum(page in held for held in self._held.values()) > 1
-
     def _bytes_of(self, pages: Iterable[Page]) -> int:
         return sum(self.page_bytes(page.layer) for page in pages)
 
-    def _use(self, pages: Iterable[Page]) -> None:
-        for page in pages:
-            self._uses += 1
-            self._last_use[page] = self._uses
-
-    def _hold(self, tier: TierName, page: Page) -> None:
-        self._held[tier].add(page)
-        self._used_bytes[tier] += self.page_bytes(page.layer)
-
     def _copy(self, page: Page, source: TierName, target: TierName, events: list[Event]) -> None:
-        self._hold(target, page)
+        self._places.hold(target, page)
         events.append(Copy(page, source, target, self.page_bytes(page.layer)))
 
-    def _drop(self, tier: TierName, pages: Iterable[Page], events: list[Event]) -> None:
-        for page in pages:
-            self._held[tier].remove(page)
-            self._used_bytes[tier] -= self.page_bytes(page.layer)
-            events.append(Drop(page, tier))
+    def _drop(self, tier: TierName, page: Page, events: list[Event]) -> None:
+        self._places.drop(tier, page)
+        events.append(Drop(page, tier))
 
-    def _forget(self, pages: Sequence[Page], events: list[Event]) -> None:
-        """Drop pages from wherever they are."""
-        for name, held in self._held.items():
-            self._drop(name, [page for page in pages if page in held], events)
-        for page in pages:
-            del self._last_use[page]
+    def _forget(self, before: Iterable[Page], after: Iterable[Page], events: list[Event]) -> None:
+        """Drop what is no more from wherever it is."""
+        kept = set(after)
+        for page in before:
+            if page not in kept:
+                for tier in self._places.tiers_of(page):
+                    self._drop(tier, page, events)
 
 
 def traffic_of(events: Iterable[Event]) -> Counter[tuple[TierName, TierName]]:

@@ -21,9 +21,9 @@ class TierName(StrEnum):
 
 
 class Spill(StrEnum):
-    """Which page leaves a full tier first."""
+    """Which page leaves a full tier first; a layer that runs uses all its pages, earliest tokens first."""
 
-    LRU = "lru"  # the one read or written longest ago
+    LRU = "lru"  # one of the layer that ran longest ago
     OLDEST_BLOCK = "oldest_block"  # the one with the earliest tokens
     LAYER = "layer"  # one of the layer that runs again last
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hardware_specs.records.errors import InputError, Problem
-from model_graphs.page_ledger import Page
+from model_graphs.page_places import Page
 
 
 class PageStore(Protocol):

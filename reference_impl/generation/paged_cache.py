@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from hardware_specs.records.errors import InputError, Problem
-from model_graphs.page_ledger import Copy, Event, Page, PageLedger
+from model_graphs.page_ledger import Copy, Event, PageLedger
+from model_graphs.page_places import Page
 from model_graphs.tiers import CachedLayer, CachePolicy, TierName
 from reference_impl.generation.page_stores import FileStore, MemoryStore, PageStore
 

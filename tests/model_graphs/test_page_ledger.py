@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardware_specs.records.errors import DoesNotFitError, InputError
-from model_graphs.page_ledger import CacheStep, Copy, Page, PageLedger, replay, traffic_of
+from model_graphs.page_ledger import CacheStep, Copy, PageLedger, replay, traffic_of
+from model_graphs.page_places import Page
 from model_graphs.tiers import CachedLayer, CachePolicy, Spill, Tier, TierName
 
 DEVICE, HOST, DISK = TierName
@@ -60,6 +61,14 @@ def test_least_recently_used_scans_through_the_device_and_misses_every_page():
     kept = replay(policy(6, spill=Spill.LAYER), layers(3), 1, steps(11, 1))
     assert lru[1][UP] == 9 * PAGE  # of nine
     assert kept[1][UP] < 9 * PAGE
+
+
+def test_a_decode_step_fetches_what_the_device_does_not_hold():
+    """Ten layers of two pages over a device of twelve: eight pages are below, and no page goes up twice."""
+    moved = replay(policy(12), layers(10), 1, steps(7, 1, 1, 1))
+    assert moved[1][UP] == 8 * PAGE  # token 7 fills the second pages, 8 and 9 open the third ones
+    lru = replay(policy(12, spill=Spill.LRU), layers(10), 1, steps(7, 1, 1, 1))
+    assert lru[1][UP] == 20 * PAGE
 
 
 def test_oldest_block_sends_the_first_tokens_away():

@@ -2,10 +2,13 @@ from collections import Counter
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from small import DEVICE, DISK, HOST, PAGE_TOKENS, greedily, policy, prompt, small_blueprint, small_model
 
 from hardware_specs.records.errors import DoesNotFitError, InputError
-from model_graphs.page_ledger import CacheStep, Page, PageLedger, replay
+from model_graphs.page_ledger import CacheStep, Drop, PageLedger, replay
+from model_graphs.page_places import Page
 from model_graphs.tiers import CachedLayer, CachePolicy, Spill, Tier, TierName, cached_layers
 from reference_impl.generation.cache import PlainCache, run_step
 from reference_impl.generation.generate import generate
@@ -113,11 +116,10 @@ def test_a_stale_copy_below_changes_the_logits(model, tmp_path, monkeypatch):
     right = PageLedger.write
 
     def write(ledger, layer, n_new):
-        below = {tier: set(held) for tier, held in ledger._held.items() if tier is not DEVICE}
         events = right(ledger, layer, n_new)
-        stale = [event for event in events if getattr(event, "tier", None) in below]
+        stale = [event for event in events if isinstance(event, Drop) and event.page.layer == layer]
         for event in stale:
-            ledger._hold(event.tier, event.page)
+            ledger._places.hold(event.tier, event.page)
         return [event for event in events if event not in stale]
 
     monkeypatch.setattr(PageLedger, "write", write)
@@ -137,6 +139,34 @@ def test_tokens_taken_back_are_as_if_they_had_never_been(model, tmp_path):
         for piece in (ids[:, 11:15], ids[:, 15:16]):
             assert torch.equal(run_step(model, piece, cache)[0], run_step(model, piece, plain)[0])
         assert cache.n_tokens == plain.n_tokens == 16
+
+
+@given(
+    st.sampled_from(list(Spill)),
+    st.lists(st.tuples(st.integers(1, 9), st.integers(0, 4)), min_size=1, max_size=6),
+    st.integers(0, 20),
+    st.integers(1, 12),
+)
+@settings(deadline=None, max_examples=25)
+def test_whatever_is_kept_comes_back(tmp_path_factory, spill, trace, spare, host):
+    """Rows in and rows out, no model: steps of any size, tokens taken back after each."""
+    layers, n_sequences = (CachedLayer(24), CachedLayer(12), CachedLayer(24)), 2
+    room = n_sequences * -(-sum(size for size, _ in trace) // PAGE_TOKENS) + spare
+    kept = policy(PAGE_TOKENS * 24, room, host, spill)
+    plain, numbers = PlainCache(3), torch.Generator().manual_seed(0)
+    with PagedCache(kept, layers, n_sequences, spill_folder=tmp_path_factory.getbasetemp()) as paged:
+        for size, n_rejected in trace:
+            for layer, width in enumerate((6, 3, 6)):
+                for cache in (plain, paged):
+                    cache.gather(layer)
+                rows = torch.randn(n_sequences, size, width, generator=numbers)
+                plain.append(layer, rows)
+                paged.append(layer, rows)
+            n_tokens = max(plain.n_tokens - n_rejected, 1)
+            for cache in (plain, paged):
+                cache.truncate(n_tokens)
+            for layer in range(3):
+                assert torch.equal(paged.gather(layer), plain.gather(layer))
 
 
 def test_pages_that_a_window_has_passed_are_gone_from_what_is_gathered():
