@@ -9,9 +9,11 @@ from model_graphs.configs import list_models, resolve_model
 from reference_impl.decoder import build_model
 from reference_impl.narrow import narrow, randomise
 
+ONE_OF_EACH = {record.architecture: record for record in list_models()}
 
-@pytest.mark.parametrize("record", list_models(), ids=lambda record: record.key)
-def test_every_shipped_model_runs_narrow_with_all_its_kinds_of_layers(record):
+
+@pytest.mark.parametrize("record", ONE_OF_EACH.values(), ids=ONE_OF_EACH)
+def test_every_architecture_runs_narrow_with_all_its_kinds_of_layers(record):
     small = narrow(record.blueprint)
     assert {layer.name for layer in small.layers} == {layer.name for layer in record.blueprint.layers}
     assert len(small.mtp_layers) == len(record.blueprint.mtp_layers)

@@ -11,3 +11,11 @@ def model():
     from small import small_model
 
     return small_model()
+
+
+@pytest.fixture(scope="session")
+def shallow():
+    """One layer of each kind, for what does not depend on how many there are."""
+    from small import shallow_model
+
+    return shallow_model()

@@ -21,10 +21,16 @@ def small_blueprint(name: str = "deepseek-v3", **changes: Any) -> Blueprint:
     return replace(narrow(resolve_model(name).blueprint), **changes)
 
 
-def small_model(dtype: torch.dtype = torch.float32, seed: int = 0, **changes: Any) -> Decoder:
-    model = build_model(small_blueprint(**changes), dtype)
+def small_model(
+    dtype: torch.dtype = torch.float32, seed: int = 0, name: str = "deepseek-v3", **changes: Any
+) -> Decoder:
+    model = build_model(small_blueprint(name, **changes), dtype)
     randomise(model, seed)
     return model
+
+
+def shallow_model(seed: int = 0) -> Decoder:
+    return small_model(seed=seed, layers=narrow(small_blueprint(), layers_of_a_kind=1).layers)
 
 
 def prompt(n_sequences: int = 2, n_tokens: int = 19, vocab: int = 512, seed: int = 1) -> Tensor:
