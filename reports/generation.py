@@ -192,7 +192,12 @@ def _drafter(request: GenerateRequest, model: "Decoder") -> "Drafter | None":
     if request.speculative == "mtp":
         return MTPDrafter(model)
     if request.draft_checkpoint is not None:
-        return DraftModel(load_trained(request.draft_checkpoint, _torch_dtype(request)))
+        smaller = load_trained(request.draft_checkpoint, _torch_dtype(request))
+        wanted, given = model.blueprint.vocab_size, smaller.blueprint.vocab_size
+        if given != wanted:
+            requirement = f"must have the vocabulary of the checkpoint, {wanted:,} tokens"
+            raise InputError(Problem(requirement, f"{given:,}", path="--draft-checkpoint"))
+        return DraftModel(smaller)
     smaller = build_model(narrow(model.blueprint, layers_of_a_kind=1), _torch_dtype(request))
     randomise(smaller, request.seed + 1)
     return DraftModel(smaller)

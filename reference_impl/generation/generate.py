@@ -31,11 +31,12 @@ class Generation:
         return n_sequences * (n_new - 1) / self.decode_s if self.decode_s else 0.0
 
 
-def check_request(prompt_BN: Tensor, n_new: int, chunk_tokens: int | None) -> None:
+def check_request(model: Decoder, prompt_BN: Tensor, n_new: int, chunk_tokens: int | None) -> None:
     """Nothing, for a request that can be served.
 
     Raises:
-        InputError: the prompt, the answer or a chunk is empty; all of them are named.
+        InputError: the prompt, the answer or a chunk is empty, or both are longer than the model's positions;
+            all of it is named.
     """
     sizes = {"prompt_tokens": prompt_BN.shape[1], "new_tokens": n_new, "chunk_tokens": chunk_tokens}
     problems = [
@@ -43,6 +44,10 @@ def check_request(prompt_BN: Tensor, n_new: int, chunk_tokens: int | None) -> No
         for name, size in sizes.items()
         if size is not None and size < 1
     ]
+    n_tokens, n_positions = prompt_BN.shape[1] + n_new, model.blueprint.max_positions
+    if n_tokens > n_positions:
+        requirement = f"must be at most the model's {n_positions:,} positions with the prompt"
+        problems.append(Problem(requirement, f"{n_tokens:,}", path="new_tokens"))
     if problems:
         raise InputError(*problems)
 
@@ -69,10 +74,10 @@ def generate(
     """`n_new` tokens to follow each prompt; without a cache, a plain one is made.
 
     Raises:
-        InputError: the prompt, the answer or a chunk is empty.
+        InputError: the prompt, the answer or a chunk is empty, or there are more tokens than positions.
         DoesNotFitError: the cache has tiers and they are too small.
     """
-    check_request(prompt_BN, n_new, chunk_tokens)
+    check_request(model, prompt_BN, n_new, chunk_tokens)
     cache = cache or PlainCache(len(model.layers))
     sampler = Sampler(sampling, prompt_BN.device)
     began_s = perf_counter()

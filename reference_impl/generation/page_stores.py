@@ -2,8 +2,7 @@
 
 from pathlib import Path
 from tempfile import TemporaryFile
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -68,14 +67,6 @@ class FileStore:
         self._slot_bytes = slot_bytes
         self._free_slots: list[int] = []
         self._entries: dict[Page, tuple[int, torch.Size, torch.dtype]] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def put(self, page: Page, data: Tensor) -> None:
         """Write the data into a free slot."""

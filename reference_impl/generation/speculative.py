@@ -113,10 +113,11 @@ def speculate(
     """`n_new` tokens to follow each prompt, with up to `depth` drafts a step.
 
     Raises:
-        InputError: the prompt, the answer, a chunk or the depth is empty.
+        InputError: the prompt, the answer, a chunk or the depth is empty, or there are more tokens than
+            positions.
         DoesNotFitError: the cache has tiers and they are too small.
     """
-    check_request(prompt_BN, n_new, chunk_tokens)
+    check_request(model, prompt_BN, n_new, chunk_tokens)
     if depth < 1:
         raise InputError(Problem("must be at least 1", str(depth), path="depth"))
     cache = cache or PlainCache(len(model.layers))

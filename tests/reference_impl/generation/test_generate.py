@@ -100,5 +100,9 @@ def test_everything_wrong_with_a_request_is_said_at_once(shallow):
         "new_tokens",
         "chunk_tokens",
     ]
+    with pytest.raises(
+        InputError, match="new_tokens  must be at most the model's 24 positions with the prompt"
+    ):
+        generate(small_model(max_positions=24), prompt(), 6, Sampling())
     with pytest.raises(InputError, match="temperature  must be at least 0; given -1"):
         Sampling(-1.0)

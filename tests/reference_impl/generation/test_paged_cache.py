@@ -1,4 +1,5 @@
 from collections import Counter
+from contextlib import closing
 
 import pytest
 import torch
@@ -182,10 +183,10 @@ def test_pages_that_a_window_has_passed_are_gone_from_what_is_gathered():
         assert torch.equal(cache.gather(0), torch.cat([rows[:, 8:], rows[:, :2]], 1))
 
 
-def test_the_file_is_in_the_folder_and_gone_at_the_end(model, tmp_path):
+def test_pages_of_the_disk_tier_are_in_a_file_that_is_gone_at_the_end(model, tmp_path):
     with paged(tmp_path, PAGES_OF_A_LAYER, 5) as cache:
         generate(model, prompt(), N_NEW, Sampling(), cache)
-        assert cache.used_bytes(DISK) > 0
+        assert cache._stores[DISK]._file.seek(0, 2) >= cache.used_bytes(DISK) > 0
     assert not list(tmp_path.iterdir())
 
 
@@ -207,7 +208,7 @@ def test_a_device_too_small_for_one_layer_says_what_it_needs(model, tmp_path):
 def test_slots_of_the_file_are_used_again(tmp_path):
     first, second = Page(0, 0, 0), Page(0, 0, 1)
     data = torch.randn(4, 3).to(torch.bfloat16)
-    with FileStore(tmp_path, data.nbytes) as store:
+    with closing(FileStore(tmp_path, data.nbytes)) as store:
         store.put(first, data)
         store.put(second, data + 1)
         store.drop(first)

@@ -96,8 +96,7 @@ def test_tiers_out_of_order_are_bad_input(capsys: pytest.CaptureFixture[str]) ->
     assert "must begin with device" in capsys.readouterr().err
 
 
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
+def write_checkpoint(folder: Path, **changes: int) -> Path:
     """Narrow weights in a folder, and a `config.json` of the same figures."""
     from safetensors.torch import save_file
 
@@ -105,13 +104,19 @@ def checkpoint(tmp_path: Path) -> Path:
     from reference_impl.narrow import randomise
 
     published = resolve_model("deepseek-v3").config.model_dump(mode="json")
-    figures = published | NARROW | {"rope_scaling": published["rope_scaling"] | {"type": "yarn"}}
+    figures = published | NARROW | {"rope_scaling": published["rope_scaling"] | {"type": "yarn"}} | changes
     content = figures | {"architectures": ["DeepseekV3ForCausalLM"]}
-    (tmp_path / "config.json").write_text(json.dumps(content))
-    model = build_model(resolve_model(str(tmp_path / "config.json")).blueprint)
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(content))
+    model = build_model(resolve_model(str(folder / "config.json")).blueprint)
     randomise(model, seed=1)
-    save_file(model.state_dict(), tmp_path / "model.safetensors")
-    return tmp_path
+    save_file(model.state_dict(), folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return write_checkpoint(tmp_path / "trained")
 
 
 NARROW = {
@@ -140,6 +145,15 @@ def test_a_checkpoint_is_run_and_drafts_for_itself_without_fail(shown: Shown, ch
     made = shown(*flags)
     assert (made["checkpoint"], made["narrow"], made["notes"]) == (folder, False, [])
     assert made["acceptance"]["fraction"] == [1.0, 1.0]
+
+
+def test_a_draft_model_of_another_vocabulary_is_refused(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_checkpoint(tmp_path / "other", vocab_size=32)
+    flags = ["--speculative", "draft", "--draft-checkpoint", str(other)]
+    assert main(["generate", "--checkpoint", str(checkpoint), *SMALL, *flags]) == 2
+    assert "must have the vocabulary of the checkpoint, 64 tokens; given 32" in capsys.readouterr().err
 
 
 def test_what_a_checkpoint_lacks_is_named(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
