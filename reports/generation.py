@@ -183,24 +183,24 @@ def _model(request: GenerateRequest) -> "Decoder":
 
 def _drafter(request: GenerateRequest, model: "Decoder") -> "Drafter | None":
     from reference_impl.decoder import build_model
-    from reference_impl.generation.drafters import DraftModel, MTPDrafter
+    from reference_impl.generation.drafters import LARGEST_CHUNK, DraftModel, MTPDrafter
     from reference_impl.generation.trained import load_trained
     from reference_impl.narrow import narrow, randomise
 
     if request.speculative is None:
         return None
     if request.speculative == "mtp":
-        return MTPDrafter(model)
+        return MTPDrafter(model, chunk_tokens=request.chunk_tokens or LARGEST_CHUNK)
     if request.draft_checkpoint is not None:
         smaller = load_trained(request.draft_checkpoint, _torch_dtype(request))
         wanted, given = model.blueprint.vocab_size, smaller.blueprint.vocab_size
         if given != wanted:
             requirement = f"must have the vocabulary of the checkpoint, {wanted:,} tokens"
             raise InputError(Problem(requirement, f"{given:,}", path="--draft-checkpoint"))
-        return DraftModel(smaller)
+        return DraftModel(smaller, chunk_tokens=request.chunk_tokens or LARGEST_CHUNK)
     smaller = build_model(narrow(model.blueprint, layers_of_a_kind=1), _torch_dtype(request))
     randomise(smaller, request.seed + 1)
-    return DraftModel(smaller)
+    return DraftModel(smaller, chunk_tokens=request.chunk_tokens or LARGEST_CHUNK)
 
 
 def _cache(request: GenerateRequest, policy: CachePolicy, model: "Decoder") -> "PagedCache":

@@ -14,6 +14,9 @@ from reference_impl.decoder import Decoder, MTPStep
 from reference_impl.generation.cache import Cache, PlainCache, positions, run_step
 from reference_impl.generation.sampling import Sampler
 
+#: tokens that a drafter reads at once where the caller does not say otherwise
+LARGEST_CHUNK = 2048
+
 
 @dataclass(frozen=True)
 class Draft:
@@ -34,10 +37,11 @@ class Drafter(Protocol):
 
 
 class DraftModel:
-    """A separate model of the same vocabulary, with a cache of its own."""
+    """A separate model of the same vocabulary, with a cache of its own; it reads prompts in chunks."""
 
-    def __init__(self, model: Decoder, cache: Cache | None = None) -> None:
+    def __init__(self, model: Decoder, cache: Cache | None = None, chunk_tokens: int = LARGEST_CHUNK) -> None:
         self._model = model
+        self._chunk_tokens = chunk_tokens
         self._cache = cache or PlainCache(len(model.layers))
 
     def propose(self, ids_BN: Tensor, n_drafts: int, sampler: Sampler) -> Draft:
@@ -45,7 +49,8 @@ class DraftModel:
         ids, distributions = [], []
         new_BS = ids_BN[:, self._cache.n_tokens :]
         for _ in range(n_drafts):
-            logits, _ = run_step(self._model, new_BS, self._cache)
+            for chunk_BS in new_BS.split(self._chunk_tokens, 1):
+                logits, _ = run_step(self._model, chunk_BS, self._cache)
             distributions.append(sampler.probabilities(logits[:, -1]))
             ids.append(sampler.draw(distributions[-1]))
             new_BS = ids[-1].unsqueeze(1)
@@ -60,19 +65,20 @@ class MTPDrafter:
     """The first multi-token prediction module, run on its own output again for every further draft.
 
     Entry t of its cache pairs the hidden state of token t with token t + 1. Entries of drafts rest on hidden
-    states that the main model has not made: they go once the draft is judged.
+    states that the main model has not made: they go once the draft is judged. Prompts are read in chunks.
 
     Raises:
         InputError: the model has no such module.
     """
 
-    def __init__(self, model: Decoder, cache: Cache | None = None) -> None:
+    def __init__(self, model: Decoder, cache: Cache | None = None, chunk_tokens: int = LARGEST_CHUNK) -> None:
         if not len(model.mtp):
             raise InputError(
                 Problem("must be at least 1 to draft with MTP", "0", path="num_nextn_predict_layers")
             )
         self._step = MTPStep(model)
         self._cache = cache or PlainCache(1)
+        self._chunk_tokens = chunk_tokens
         self._n_confirmed = 0
         self._waiting: list[Tensor] = []  # hidden states of tokens whose pair has not run
 
@@ -84,7 +90,9 @@ class MTPDrafter:
         self._n_confirmed += next_BS.shape[1]
         ids, distributions = [], []
         for _ in range(n_drafts):
-            logits, hidden_BSD = self._run(next_BS, hidden_BSD)
+            chunks = (x.split(self._chunk_tokens, 1) for x in (next_BS, hidden_BSD))
+            for chunk in zip(*chunks, strict=True):
+                logits, hidden_BSD = self._run(*chunk)
             distributions.append(sampler.probabilities(logits[:, -1]))
             ids.append(sampler.draw(distributions[-1]))
             next_BS, hidden_BSD = ids[-1].unsqueeze(1), hidden_BSD[:, -1:]

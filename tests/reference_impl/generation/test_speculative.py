@@ -188,6 +188,16 @@ def test_acceptance_is_the_overlap_of_both_distributions():
     assert p_value(counts, p) > SIGNIFICANCE
 
 
+@pytest.mark.parametrize("drafter", [MTPDrafter, DraftModel])
+def test_a_prompt_that_drafters_read_in_chunks_gives_the_same_drafts(shallow, drafter):
+    whole, chunked = (
+        speculate(shallow, prompt(), 10, Sampling(1.0, 3), drafter(shallow, chunk_tokens=size), 2)
+        for size in (100, 4)
+    )
+    assert torch.equal(whole.ids, chunked.ids)
+    assert whole.acceptance == chunked.acceptance
+
+
 def test_acceptance_counts_a_draft_only_where_its_predecessors_passed():
     assert Acceptance((4, 2, 0), (2, 1, 0)).fractions == (0.5, 0.5, None)
 
