@@ -169,12 +169,12 @@ def read_policy(text: str, page_tokens: int, spill: str) -> CachePolicy:
 
 
 def _model(request: GenerateRequest) -> "Decoder":
+    from reference_impl.checkpoints.reader import load_checkpoint
     from reference_impl.decoder import build_model
-    from reference_impl.generation.trained import load_trained
     from reference_impl.narrow import narrow, randomise
 
     if request.checkpoint is not None:
-        return load_trained(request.checkpoint, _torch_dtype(request))
+        return load_checkpoint(request.checkpoint, _torch_dtype(request))
     assert request.model is not None, "checked before"
     model = build_model(narrow(resolve_model(request.model).blueprint), _torch_dtype(request))
     randomise(model, request.seed)
@@ -182,9 +182,9 @@ def _model(request: GenerateRequest) -> "Decoder":
 
 
 def _drafter(request: GenerateRequest, model: "Decoder") -> "Drafter | None":
+    from reference_impl.checkpoints.reader import load_checkpoint
     from reference_impl.decoder import build_model
     from reference_impl.generation.drafters import LARGEST_CHUNK, DraftModel, MTPDrafter
-    from reference_impl.generation.trained import load_trained
     from reference_impl.narrow import narrow, randomise
 
     if request.speculative is None:
@@ -192,7 +192,7 @@ def _drafter(request: GenerateRequest, model: "Decoder") -> "Drafter | None":
     if request.speculative == "mtp":
         return MTPDrafter(model, chunk_tokens=request.chunk_tokens or LARGEST_CHUNK)
     if request.draft_checkpoint is not None:
-        smaller = load_trained(request.draft_checkpoint, _torch_dtype(request))
+        smaller = load_checkpoint(request.draft_checkpoint, _torch_dtype(request))
         wanted, given = model.blueprint.vocab_size, smaller.blueprint.vocab_size
         if given != wanted:
             requirement = f"must have the vocabulary of the checkpoint, {wanted:,} tokens"

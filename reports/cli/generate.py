@@ -7,7 +7,6 @@ are accepted. Speeds are those of this machine and of a small model: they say no
 import argparse
 from pathlib import Path
 
-from reports.cli.extras import require_torch
 from reports.cli.parser import add_json
 
 
@@ -21,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tiny", action="store_true", help="a narrow member of MODEL's family with random weights"
     )
     source.add_argument(
-        "--checkpoint", metavar="FOLDER", type=Path, help="folder of config.json and model.safetensors"
+        "--checkpoint", metavar="FOLDER", type=Path, help="folder of config.json and safetensors (hub names)"
     )
     _add_request_flags(parser)
     _add_cache_flags(parser)
@@ -86,7 +85,9 @@ def _add_draft_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Generate and show."""
-    require_torch("generate", "it runs the reference implementation")
+    from reports.cli.emit import require_torch
+
+    require_torch("generate")
     from reports.console import console, print_json
     from reports.generation import GenerateRequest, run_generation
     from reports.generation_tables import generation_json, generation_tables

@@ -33,6 +33,7 @@ COMMANDS = {
     "generate": Command(
         "generate", "run a reference model: tiers of its KV cache, speculative decoding (needs torch)"
     ),
+    "checkpoint": Command("checkpoint", "check a checkpoint's folder: bytes, names, shapes, formats"),
     "validate": Command("validate", "predictions against a file of measured runs, with an error table"),
     "kernels": Command("kernels", "latencies for a table of kernel shapes"),
     "report": Command("report", "a self-contained HTML report of a scenario"),
