@@ -113,8 +113,7 @@ def speculate(
     """`n_new` tokens to follow each prompt, with up to `depth` drafts a step.
 
     Raises:
-        InputError: the prompt, the answer, a chunk or the depth is empty, or there are more tokens than
-            positions.
+        InputError: a size of the request is below 1, or there are more tokens than positions.
         DoesNotFitError: the cache has tiers and they are too small.
     """
     check_request(model, prompt_BN, n_new, chunk_tokens)
@@ -128,14 +127,14 @@ def speculate(
     ids_BN = torch.cat([prompt_BN, sampler.draw(sampler.probabilities(logits_BW))[:, None]], 1)
     prefilled_s = perf_counter()
     rounds: list[Round] = []
-    n_wanted = prompt_BN.shape[1] + n_new
-    while ids_BN.shape[1] < n_wanted:
-        n_drafts = min(depth, n_wanted - ids_BN.shape[1] - 1)
-        done = _run_round(model, ids_BN, n_drafts, sampler, drafter, cache)
+    n_left = n_new - 1
+    while n_left:
+        done = _run_round(model, ids_BN, min(depth, n_left - 1), sampler, drafter, cache)
         ids_BN = torch.cat([ids_BN, done.verdict.ids], 1)
+        n_left -= done.verdict.ids.shape[1]
         rounds.append(done)
     return SpeculativeGeneration(
-        ids=ids_BN[:, prompt_BN.shape[1] :],
+        ids=ids_BN[:, -n_new:],
         n_decode_steps=len(rounds),
         prefill_s=prefilled_s - began_s,
         decode_s=perf_counter() - prefilled_s,
