@@ -144,14 +144,8 @@ def fit_engine(
     enough = {place: own for place, own in groups.items() if len(own) >= LEAST_ROWS}
     if wanted is not None and set(wanted) <= enough.keys():
         enough = {place: own for place, own in enough.items() if place in wanted}
-    fits = [
-        VersionFit(
-            version,
-            (architecture,),
-            fit_constants(own, predict, engine.constants, tightness=VERSION_TIGHTNESS, max_rows=max_rows),
-        )
-        for (version, architecture), own in sorted(enough.items())
-    ]
+    asked = [(place, own, predict, engine.constants, max_rows) for place, own in sorted(enough.items())]
+    fits = list(each(_version_fit, asked))
     for label in sorted({label_of(version_of(row)) for row in rows} - {""}):
         fits += _labelled_fits([row for row in rows if label_of(version_of(row)) == label], predict, engine)
     return EngineFit(engine, tuple(fits))
