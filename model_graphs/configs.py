@@ -25,7 +25,7 @@ from hardware_specs.records.yaml_reader import (
     validate_document,
     validate_file,
 )
-from model_graphs.architectures import ARCHITECTURES, ModelConfig
+from model_graphs.architectures import ARCHITECTURES, ArchitectureConfig
 from model_graphs.blueprint import Blueprint
 
 
@@ -97,7 +97,7 @@ class _ModelFile(_Record):
 
     @field_validator("config")
     @classmethod
-    def _is_of_its_architecture(cls, figures: Any, info: ValidationInfo) -> ModelConfig | None:
+    def _is_of_its_architecture(cls, figures: Any, info: ValidationInfo) -> ArchitectureConfig | None:
         kind = ARCHITECTURES.get(info.data.get("architecture", ""))
         return kind.model_validate(figures) if kind and figures is not None else None
 
@@ -121,7 +121,7 @@ class ModelRecord:
 
     key: str
     architecture: str
-    config: ModelConfig
+    config: ArchitectureConfig
     graph_key: str
     checkpoints: Mapping[str, Precision]
     stored: Mapping[Precision, Storage]
@@ -226,7 +226,7 @@ def _record(file: _ModelFile, written: Mapping[str, _ModelFile]) -> ModelRecord:
     )
 
 
-def _fingerprint(architecture: str, config: ModelConfig) -> str:
+def _fingerprint(architecture: str, config: ArchitectureConfig) -> str:
     return content_hash(architecture, config.model_dump(mode="json"))
 
 
@@ -243,7 +243,7 @@ def _from_config_json(path: Path) -> ModelRecord:
     return ModelRecord(key, architecture, config, key, {}, {}, (), (source,), fingerprint)
 
 
-def read_config_json(path: Path) -> tuple[str, ModelConfig]:
+def read_config_json(path: Path) -> tuple[str, ArchitectureConfig]:
     """The architecture and the config in a Hugging Face `config.json`.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from reference_impl.kernels.attention import (
     attention,
+    bidirectional_attention,
     grouped_attention,
     kv_append,
     mla_absorb_o,
@@ -17,17 +18,22 @@ from reference_impl.kernels.collectives import (
     reduce_scatter,
 )
 from reference_impl.kernels.elementwise import (
+    activation,
     add,
     add_rmsnorm,
     concat,
     embedding,
+    gelu_mul,
     linear,
     rmsnorm,
     rope,
     rope_qk,
+    scale_queries,
     silu_mul,
 )
 from reference_impl.kernels.experts import moe_experts, moe_route
+from reference_impl.kernels.images import image_tokens
+from reference_impl.kernels.layernorm import add_layernorm, layernorm, sum_layernorm
 from reference_impl.kernels.registry import KERNELS, Call, Kernel, Operand, Work
 
 __all__ = [
@@ -36,17 +42,23 @@ __all__ = [
     "Kernel",
     "Operand",
     "Work",
+    "activation",
     "add",
+    "add_layernorm",
     "add_rmsnorm",
     "all_gather",
     "all_reduce",
     "attention",
+    "bidirectional_attention",
     "concat",
     "embedding",
     "ep_combine",
     "ep_dispatch",
+    "gelu_mul",
     "grouped_attention",
+    "image_tokens",
     "kv_append",
+    "layernorm",
     "linear",
     "mla_absorb_o",
     "mla_absorb_q",
@@ -58,5 +70,7 @@ __all__ = [
     "rmsnorm",
     "rope",
     "rope_qk",
+    "scale_queries",
     "silu_mul",
+    "sum_layernorm",
 ]

@@ -11,7 +11,7 @@ from reports.cli.parser import add_json
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, the phase, the point."""
     parser.add_argument("model", metavar="MODEL", help="canonical key, hub name or path of a config.json")
-    phases = "prefill, chunked_prefill, decode or mtp"
+    phases = "prefill, chunked_prefill, decode or mtp, of an encoder encode"
     parser.add_argument("--phase", metavar="NAME", default="prefill", help=f"{phases} (default: prefill)")
     parser.add_argument(
         "--kv-dtype", metavar="DTYPE", default="bf16", help="of the KV cache: bf16 or fp8 (default: bf16)"
