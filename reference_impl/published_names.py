@@ -143,6 +143,7 @@ def _gemma(norms: Mapping[str, str]) -> Names:
     return Names(_USUAL, tensors, norm=_one_more)
 
 
+GEMMA_3 = _gemma(_GEMMA_3_NORMS)
 PHI_3 = Names(
     _USUAL
     | {
@@ -276,9 +277,11 @@ NAMES: Mapping[str, Names] = {
     "GptOssForCausalLM": GPT_OSS,
     "MiniMaxM2ForCausalLM": MINIMAX,
     "GemmaForCausalLM": _gemma(_GEMMA_NORMS),
-    "Gemma3ForConditionalGeneration": _gemma(_GEMMA_3_NORMS),
+    "Gemma3ForConditionalGeneration": GEMMA_3,
+    "Gemma3ForCausalLM": GEMMA_3,
     "Phi3ForCausalLM": PHI_3,
     "Llama4ForConditionalGeneration": LLAMA_4,
+    "Llama4ForCausalLM": LLAMA_4,
     "GPTJForCausalLM": GPT_J,
     "BloomForCausalLM": BLOOM,
     "OPTForCausalLM": OPT,

@@ -14,7 +14,16 @@ from torch import Tensor, nn
 from model_graphs.blueprint import AttentionSpec, QueryKeyNorm
 from model_graphs.graph import Shard
 from reference_impl import kernels
-from reference_impl.layers import KvAppend, Layer, Linear, PlainRMSNorm, QKVLinear, RMSNorm, parameter
+from reference_impl.layers import (
+    HeadsRMSNorm,
+    KvAppend,
+    Layer,
+    Linear,
+    PlainRMSNorm,
+    QKVLinear,
+    RMSNorm,
+    parameter,
+)
 from reference_impl.parts.rotary import Tables
 
 
@@ -84,7 +93,7 @@ class GroupedAttention(nn.Module):
         elif spec.norm is QueryKeyNorm.HEAD_PLAIN:
             self.q_norm, self.k_norm = (PlainRMSNorm(eps) for _ in range(2))
         elif spec.norm is QueryKeyNorm.WIDTH:
-            self.q_norm, self.k_norm = (RMSNorm(n * C, eps, shard=Shard.COLUMN) for n in (H, K))
+            self.q_norm, self.k_norm = (HeadsRMSNorm(n, C, eps) for n in (H, K))
         self.rope = RopeQK(neighbours=spec.rope.neighbours) if spec.rope is not None else None
         self.temperature = QueryTemperature("attention", Shard.HEAD) if spec.temperature else None
         self.kv_append = KvAppend("attention", Shard.HEAD)

@@ -61,8 +61,10 @@ class KernelCase:
 
     @property
     def is_split(self) -> bool:
-        """Whether sites are split by hash; otherwise each is left out in turn."""
-        return self.family in SPLIT_FAMILIES
+        """Whether sites are split by hash; otherwise, or where none tests, each is left out in turn."""
+        if self.family not in SPLIT_FAMILIES:
+            return False
+        return any(part_of(self.family, site) is Part.TEST for site in self.rows["site"].unique())
 
     @property
     def prior_constants(self) -> Any:
