@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from model_graphs.architectures.base import ArchitectureConfig
+from model_graphs.architectures.base import ArchitectureConfig, ModelConfig
 from model_graphs.architectures.bert import BertConfig
 from model_graphs.architectures.deepseek import DeepSeekV3Config
 from model_graphs.architectures.gemma import Gemma3Config, GemmaConfig
@@ -50,4 +50,4 @@ ARCHITECTURES: Mapping[str, type[ArchitectureConfig]] = {
     name: kind for kind in CONFIGS for name in kind.names
 }
 
-__all__ = ["ARCHITECTURES", "CONFIGS", "ArchitectureConfig"]
+__all__ = ["ARCHITECTURES", "CONFIGS", "ArchitectureConfig", "ModelConfig"]

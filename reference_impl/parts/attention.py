@@ -59,7 +59,7 @@ class AttentionCore(Layer):
         self.window = spec.window or 0
         self.chunked = spec.chunked
         self.sinks = parameter(spec.heads) if spec.sinks else None
-        slopes = torch.tensor(alibi_slopes(spec.heads)) if spec.alibi else None
+        slopes = torch.tensor(alibi_slopes(spec.heads), dtype=torch.float32) if spec.alibi else None
         self.slopes = nn.Buffer(slopes, persistent=False) if slopes is not None else None
 
     def forward(self, q_BSHC: Tensor, cache_BTKM: Tensor) -> Tensor:
