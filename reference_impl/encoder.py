@@ -76,8 +76,6 @@ class PreNormLayer(nn.Module):
 class TokenEmbeddings(nn.Module):
     """Embeddings of tokens, their types and positions, summed and normalised."""
 
-    block = ("embedding", 0)
-
     def __init__(self, source: TokenInput, width: int, eps: float) -> None:
         super().__init__()
         self.embed_tokens = Embedding(source.vocab_size, width)
@@ -85,6 +83,8 @@ class TokenEmbeddings(nn.Module):
         self.add_types = Add("embedding")
         self.embed_positions = Lookup(source.positions, width)
         self.norm = SumLayerNorm(width, eps)
+        for module in self.children():
+            module.block = ("embedding", 0)
 
     def forward(self, ids_BS: Tensor, types_BS: Tensor, positions_BS: Tensor) -> Tensor:
         """The stream [B, S, D]."""

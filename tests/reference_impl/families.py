@@ -336,3 +336,13 @@ def in_pieces(model: Decoder, ids: Tensor) -> Tensor:
         logits.append(out)
         start += piece.shape[1]
     return torch.cat(logits, 1)
+
+
+@torch.no_grad()
+def in_pieces_after(model: Decoder, ids: Tensor, caches: list[Tensor], start: int) -> Tensor:
+    """Logits of tokens that are decoded one by one on caches of `start` tokens."""
+    logits = []
+    for token in ids.split(1, 1):
+        out, _, caches = model(token, positions_of(token, start + len(logits)), caches, True)
+        logits.append(out)
+    return torch.cat(logits, 1)

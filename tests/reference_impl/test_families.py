@@ -30,6 +30,19 @@ from reference_impl.loading import load_main_model
 
 TOLERANCE = 1e-5
 
+#: families of parts that another family here has too; their exports are proved among the slow tests
+_LIKE_OTHERS = {
+    "mixtral",
+    "gemma",
+    "phi 3",
+    "llama 4",
+    "llama 4, interleaved",
+    "gpt-j",
+    "opt",
+    "stable lm",
+}
+_EXPORTED = [pytest.param(n, marks=pytest.mark.slow) if n in _LIKE_OTHERS else n for n in FAMILIES]
+
 
 @cache
 def pair(name: str) -> Pair:
@@ -86,7 +99,7 @@ def _unchosen_experts(name: str, n_tokens: int) -> int:
     return sum(6 * n_tokens * blueprint.hidden_size * m.inter * (m.experts - m.topk) for m in mixtures)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", _EXPORTED)
 def test_layers_of_a_kind_are_alike(name):
     blueprint = FAMILIES[name].blueprint
     for phase in phases_of(blueprint):
@@ -109,7 +122,7 @@ def _layouts(blueprint: Blueprint) -> list[Layout]:
     return layouts
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", _EXPORTED)
 def test_the_layout_pass_gives_what_a_rank_exports(name):
     """At eight ranks the two heads of keys and values have four copies each."""
     blueprint = FAMILIES[name].blueprint
