@@ -17,7 +17,9 @@ from model_graphs.expressions import ZERO, Expression, ceil_div, product
 from model_graphs.graph import Role, Tensor
 
 #: what matrix units multiply in, after the passes
-COMPUTE_DTYPES = ("bf16", "fp8", "fp8_block", "nvfp4")
+COMPUTE_DTYPES = ("bf16", "fp8", "fp8_block", "nvfp4", "mxfp4")
+#: what rows are quantised to where it is not what the weights beside them are stored in
+ROW_DTYPES = {"mxfp4": "mxfp8"}
 
 _ELEMENT_BITS = {
     "bf16": 16,

@@ -1,6 +1,8 @@
 """Architectures that there is a reference implementation of: a config in `config.json`'s words for each."""
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import or_
 
 from model_graphs.architectures.base import ArchitectureConfig, ModelConfig
 from model_graphs.architectures.bert import BertConfig
@@ -50,4 +52,7 @@ ARCHITECTURES: Mapping[str, type[ArchitectureConfig]] = {
     name: kind for kind in CONFIGS for name in kind.names
 }
 
-__all__ = ["ARCHITECTURES", "CONFIGS", "ArchitectureConfig", "ModelConfig"]
+#: a config of any of them
+AnyConfig = reduce(or_, CONFIGS)
+
+__all__ = ["ARCHITECTURES", "CONFIGS", "AnyConfig", "ArchitectureConfig", "ModelConfig"]

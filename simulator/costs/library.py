@@ -205,20 +205,17 @@ class KernelLibrary:
         moe_ep: int = 1,
         dtype: str = "fp8_block",
         distribution: str = "power_law_1.01",
-        *,
-        row_dtype: str | None = None,
     ) -> KernelEstimate:
         """Routed experts of the busiest rank.
 
         `tokens` are those of all ranks before dispatch; `inter` is the width of an expert before `moe_tp`
-        splits it. `row_dtype` (bf16 or mxfp8) says what rows beside mxfp4 weights are multiplied in, if an
-        engine is told to leave the default of the generation.
+        splits it. `mxfp4` weights are multiplied in what the generation of the device does by default;
+        `mxfp4_bf16` and `mxfp4_mxfp8` say in what.
 
         Raises:
-            InputError: the ways do not divide, the distribution is unknown, or no kernel multiplies these
-                types.
+            InputError: the ways do not divide, or the dtype or distribution is unknown.
         """
-        dtype = expert_dtype(dtype_name(dtype), row_dtype, self.device.architecture)
+        dtype = expert_dtype(dtype, self.device.architecture)
         stored, multiplied = product_types(dtype)
         sizes, peak = (element_bytes(stored), element_bytes(multiplied)), self.device.peak(multiplied)
         _check_divides("moe_tp", moe_tp, "inter", inter)

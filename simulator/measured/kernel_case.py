@@ -90,6 +90,11 @@ class KernelCase:
         parts = sites.map({site: part_of(self.family, site) for site in sites.unique()})
         return self.rows[parts == part]
 
+    @property
+    def fit_rows(self) -> Rows:
+        """The rows that constants are fitted on: of the `fit` sites, or all where sites are not split."""
+        return self.part(Part.FIT) if self.is_split else self.rows
+
     def shape(self, rows: Rows) -> Any:
         """What the family's formula takes."""
         return self.table.shape(self, rows)

@@ -104,7 +104,10 @@ def _attention(device: str, framework: str, dtype: str, *kinds: str, over: str =
 def _moe_cases(device: str) -> Iterator[KernelCase]:
     for timed in moe_sources(device):
         releases = ((timed.framework, timed.release),) if timed.release else _newest(device, timed.framework)
-        yield _case(device, "moe", timed.dtype, timed.kernel, releases, timed.source)
+        case = _case(device, "moe", timed.dtype, timed.kernel, releases, timed.source)
+        siblings = _moe_cases(timed.prior_of) if timed.prior_of else ()
+        same = (other for other in siblings if (other.dtype, other.kernel) == (case.dtype, case.kernel))
+        yield replace(case, sibling=next(same, None))
 
 
 def _collective_cases(device: str) -> Iterator[KernelCase]:
@@ -119,12 +122,17 @@ def _collective_cases(device: str) -> Iterator[KernelCase]:
                 yield _case(device, family, "any", f"{phase}_{place}", (("sglang", release),))
 
 
+_ALL_REDUCE = {"vllm": "vLLM_custom_graph", "trtllm": "TRTLLM", "sglang": "SGLang_CustomAllReduce_graph"}
+#: the kernel of the releases whose runs are predicted; that of 0.5.14 is new, and up to twice as fast
+_SGLANG_ALL_REDUCE = ("sglang", "0.5.9")
+
+
 def _ring_cases(device: str) -> Iterator[KernelCase]:
     """All-reduce kernels and NCCL; GB200 has two group sizes, too few without the B200's constants."""
     siblings = {case.kernel: case for case in _ring_cases("b200_sxm")} if device == "gb200" else {}
-    custom = {"vllm": "vLLM_custom_graph", "trtllm": "TRTLLM", "sglang": "SGLang_CustomAllReduce_graph"}
-    for name, source in custom.items():
-        case = _case(device, "custom_all_reduce", "any", name, _newest(device, name), source)
+    for name, source in _ALL_REDUCE.items():
+        releases = (_SGLANG_ALL_REDUCE,) if name == "sglang" else _newest(device, name)
+        case = _case(device, "custom_all_reduce", "any", name, releases, source)
         yield replace(case, sibling=siblings.get(name))
     for op in RING_OPS:
         case = _case(device, "nccl", "any", op, (("nccl", _NCCL_RELEASE[device]),))

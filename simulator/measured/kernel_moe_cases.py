@@ -6,13 +6,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class MoeSource:
-    """Rows of one kernel and dtype; without a `release`, of the newest one of the framework."""
+    """Rows of one kernel and dtype; without a `release`, of the newest one of the framework.
+
+    Where a table lacks what would tell constants apart, those of the device `prior_of` are the prior.
+    """
 
     dtype: str
     kernel: str
     framework: str
     source: str
     release: str = ""
+    prior_of: str = ""
 
 
 _CUTLASS = ("cutlass", "trtllm", "moe_torch_flow_cutlass")
@@ -35,7 +39,9 @@ _H200 = (
     MoeSource("fp8_block", "vllm_triton", "vllm", "vllm_fused_moe", "0.19.0"),
     MoeSource("fp8", "vllm_triton", "vllm", "vllm_fused_moe", "0.19.0"),
 )
-_H100 = (MoeSource("fp8_block", "vllm_triton", "vllm", "vllm_fp8moe_triton_tritonexperts"),)
+_H100 = (
+    MoeSource("fp8_block", "vllm_triton", "vllm", "vllm_fp8moe_triton_tritonexperts", prior_of="h200_sxm"),
+)
 
 _BLACKWELL = (
     MoeSource("fp8_block", "deepgemm", "trtllm", "deepgemm"),
@@ -63,11 +69,17 @@ _BLACKWELL = (
     ),
 )
 
+#: what vLLM ran up to release 0.22; the tables of GB200 begin with 0.24
+_B200 = tuple(
+    MoeSource(dtype, "vllm_triton", "vllm", "vllm_fused_moe", "0.22.0")
+    for dtype in ("fp8_block", "bf16", "fp8")
+)
+
 _OF_DEVICE = {
     "a100_sxm_80gb": (MoeSource("bf16", *_TRITON),),
     "h100_sxm": _HOPPER + _H100,
     "h200_sxm": _HOPPER + _H200,
-    "b200_sxm": _BLACKWELL,
+    "b200_sxm": _BLACKWELL + _B200,
     "gb200": _BLACKWELL,
 }
 

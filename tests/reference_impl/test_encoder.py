@@ -145,7 +145,6 @@ def test_leaving_out_types_or_positions_breaks_parity():
 
 
 def test_another_epsilon_or_activation_breaks_parity():
-    """Epsilon counts where a variance is small, which the spread weights are far from."""
     layers = BLUEPRINTS["bert"].layers
     tanh = tuple(
         replace(x, feed_forward=replace(x.feed_forward, activation=Activation.GELU_TANH)) for x in layers

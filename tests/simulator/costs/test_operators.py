@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -110,8 +111,14 @@ def test_grouped_attention_prefills_and_decodes(library: KernelLibrary) -> None:
     assert float(chunk.latency_s) == float(expected)
 
 
+def test_a_cache_in_fp8_is_priced_as_one(library: KernelLibrary) -> None:
+    decode = price_operator(library, grouped("T+S", dtype="fp8"), {"B": 64, "S": 1, "T": 999})
+    expected = library.attention_decode(64, 1000, 16, 4, 128, kv_dtype="fp8")
+    assert float(decode.latency_s) == float(expected.latency_s)
+
+
 def test_a_window_is_priced_by_what_it_sees(library: KernelLibrary) -> None:
-    short, far = ({"B": 64, "S": 1, "T": past} for past in (127, 8191))
+    short, far = ({"B": 64, "S": 1, "T": past} for past in (511, 8191))
     windowed = grouped("T+S", window=128)
     assert float(price_operator(library, windowed, far).latency_s) == float(
         price_operator(library, windowed, short).latency_s
@@ -134,6 +141,16 @@ def test_experts_are_priced_by_the_tokens_of_all_ranks(library: KernelLibrary) -
     np.testing.assert_array_equal(price_operator(library, experts("B*S"), local).latency_s, expected)
     received = price_operator(library, experts("R"), {"R": BATCH})
     np.testing.assert_array_equal(received.latency_s, expected)
+
+
+def test_experts_stored_in_mxfp4_are_not_priced_as_16_bit_ones(library: KernelLibrary) -> None:
+    wide = experts("B*S")
+    weights = (tensor("32 4096 7168", Role.WEIGHT, "mxfp4"), tensor("32 7168 2048", Role.WEIGHT, "mxfp4"))
+    stored = replace(wide, inputs=(*wide.inputs, *weights), compute_dtype="bf16")
+    priced = price_operator(library, stored, {"B": 64, "S": 1})
+    dims = (64, 7168, 2048, 8, 256)
+    assert float(priced.latency_s) == float(library.moe(*dims, moe_ep=8, dtype="mxfp4").latency_s)
+    assert float(priced.latency_s) < float(library.moe(*dims, moe_ep=8, dtype="bf16").latency_s)
 
 
 def test_a_route_is_a_router_gemm_and_a_selection(library: KernelLibrary) -> None:
