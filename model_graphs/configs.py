@@ -76,6 +76,13 @@ class Provenance(_Record):
     fields: tuple[str, ...] = ()
 
 
+class _NameFile(_Record):
+    """A table of names: of a model's key, or of why there is no model."""
+
+    schema_version: Literal[1]
+    names: dict[str, str]
+
+
 class _ModelFile(_Record):
     """A file of `model_graphs/configs`; its `config` holds what `config.json` says of the architecture."""
 
@@ -186,6 +193,9 @@ def resolve_model(name: str) -> ModelRecord:
     path = Path(name)
     if path.suffix == ".json" or (path / "config.json").is_file():
         return _from_config_json(path if path.suffix == ".json" else path / "config.json")
+    reason = unmodelled().get(name.lower())
+    if reason is not None:
+        raise InputError(Problem(f"model must be implemented; not: {reason}", repr(name), path="model"))
     choices = [record.key for record in list_models()]
     problem = Problem(
         f"model must be one of {', '.join(choices)}, a hub name of one, or a path to a config.json",
@@ -197,13 +207,29 @@ def resolve_model(name: str) -> ModelRecord:
 
 
 @cache
+def unmodelled() -> Mapping[str, str]:
+    """Why there is no model under a name that measured rows have, by the name in lower case."""
+    return {name.lower(): reason for name, reason in _name_file("unmodelled").items()}
+
+
+@cache
 def _names() -> Mapping[str, ModelRecord]:
-    """Every model by its key and by its hub names, with and without their owner, in lower case."""
+    """Every model by its key, by its hub names, with and without their owner, and by those of benchmarks.
+
+    All are in lower case.
+    """
     named: dict[str, ModelRecord] = {}
     for record in list_models():
         for alias in (*record.aliases, *(name.rsplit("/", 1)[-1] for name in record.aliases)):
             named.setdefault(alias.lower(), record)
+    for alias, key in _name_file("benchmark_names").items():
+        named.setdefault(alias.lower(), _model(key))
     return named | {record.key: record for record in list_models()}
+
+
+def _name_file(stem: str) -> Mapping[str, str]:
+    file = files("model_graphs") / f"{stem}.yaml"
+    return validate_file(_NameFile, file, f"model_graphs/{stem}.yaml").names
 
 
 def _keys() -> list[str]:

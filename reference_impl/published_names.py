@@ -224,6 +224,15 @@ PHI = Names(
 )
 
 
+QWEN_VL = Names(
+    _USUAL,
+    _EXPERTS,
+    outside={"embed_tokens": "model.language_model.embed_tokens", "lm_head": "lm_head"},
+    layer="model.language_model.layers.{}",
+    final="model.language_model.norm",
+)
+
+
 def _matrix(tensors: Sequence[Tensor]) -> Tensor:
     """The kernels [D, channels, height, width] of a convolution as rows."""
     return tensors[0].flatten(1)
@@ -286,6 +295,9 @@ NAMES: Mapping[str, Names] = {
     "BloomForCausalLM": BLOOM,
     "OPTForCausalLM": OPT,
     "PhiForCausalLM": PHI,
+    "Qwen2_5_VLForConditionalGeneration": QWEN_VL,
+    "Qwen3VLForConditionalGeneration": QWEN_VL,
+    "Qwen3VLMoeForConditionalGeneration": QWEN_VL,
     "BertForQuestionAnswering": BERT,
     "ViTForImageClassification": VIT,
     "ViTForDeepseekV3": VIT,

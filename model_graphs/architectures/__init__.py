@@ -22,6 +22,7 @@ from model_graphs.architectures.minimax import MiniMaxM2Config
 from model_graphs.architectures.mixtral import MixtralConfig
 from model_graphs.architectures.phi3 import Phi3Config
 from model_graphs.architectures.qwen import Qwen2Config, Qwen3Config, Qwen3MoeConfig
+from model_graphs.architectures.qwen_vl import Qwen3VLConfig, Qwen3VLMoeConfig, Qwen25VLConfig
 from model_graphs.architectures.vit import VitConfig, VitForDeepSeekV3Config
 
 CONFIGS: tuple[type[ArchitectureConfig], ...] = (
@@ -42,6 +43,9 @@ CONFIGS: tuple[type[ArchitectureConfig], ...] = (
     OptConfig,
     PhiConfig,
     StableLmConfig,
+    Qwen25VLConfig,
+    Qwen3VLConfig,
+    Qwen3VLMoeConfig,
     BertConfig,
     VitConfig,
     VitForDeepSeekV3Config,

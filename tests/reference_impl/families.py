@@ -62,6 +62,7 @@ _LLAMA_4 = {
     "attn_scale": 0.1,
     "rope_theta": 5e5,
 }
+_MROPE = {"rope_theta": 1e6, "rope_scaling": {"rope_type": "default", "mrope_section": [2, 3, 3]}}
 _LAYER_NORMED = {
     "vocab_size": 512,
     "hidden_size": 128,
@@ -103,6 +104,16 @@ def _as_gemma_3(config: Mapping[str, Any]) -> dict[str, Any]:
     }
     kinds = ["full_attention" if n % pattern == 0 else "sliding_attention" for n in range(1, 5)]
     return known | {"rope_parameters": rope, "layer_types": kinds}
+
+
+def _beside_vision(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The text model's config, and that of a vision tower which takes no part."""
+    vision = {"depth": 1, "hidden_size": 16, "num_heads": 2, "intermediate_size": 16, "out_hidden_size": 128}
+    known = dict(config)
+    tied, theta = known.pop("tie_word_embeddings"), known.pop("rope_theta")
+    known["rope_parameters"] = known.pop("rope_scaling") | {"rope_theta": theta, "rope_type": "default"}
+    extra = {"deepstack_visual_indexes": [0]}
+    return {"text_config": known, "vision_config": vision | extra, "tie_word_embeddings": tied}
 
 
 def _with_partial_factor(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,6 +244,16 @@ FAMILIES: Mapping[str, Family] = {
         "Llama4ForCausalLM",
         _BASE | _LLAMA_4 | {"interleave_moe_layer_step": 2, "use_qk_norm": False},
         extra=_SMALL_TOKENS,
+    ),
+    "qwen 2.5 vl": Family(
+        "Qwen2_5_VLForConditionalGeneration",
+        _BASE | _MROPE | {"intermediate_size": 256},
+        _beside_vision,
+    ),
+    "qwen 3 vl": Family(
+        "Qwen3VLForConditionalGeneration",
+        _BASE | _MROPE | {"intermediate_size": 256, "head_dim": 16},
+        _beside_vision,
     ),
     "gpt-j": Family(
         "GPTJForCausalLM",

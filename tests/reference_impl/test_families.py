@@ -37,6 +37,8 @@ _LIKE_OTHERS = {
     "phi 3",
     "llama 4",
     "llama 4, interleaved",
+    "qwen 2.5 vl",
+    "qwen 3 vl",
     "gpt-j",
     "opt",
     "stable lm",
