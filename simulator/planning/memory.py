@@ -87,9 +87,14 @@ def memory_fit(
         capacity_bytes=capacity,
         usable_bytes=usable,
         kv_bytes_per_token=demand.kv_bytes_per_token,
-        kv_capacity_tokens=int((usable - needed) // demand.kv_bytes_per_token),
+        kv_capacity_tokens=_cached_tokens(usable - needed, demand.kv_bytes_per_token),
         kv_bytes_per_sequence=demand.kv_bytes_per_sequence,
     )
+
+
+def _cached_tokens(free_bytes: float, bytes_per_token: float) -> int:
+    """Tokens that the free memory caches; none of a model that caches nothing a token."""
+    return int(free_bytes // bytes_per_token) if bytes_per_token else 0
 
 
 def usable_bytes(capacity: float, needed: float, rules: StackRules, fraction: float | None) -> float:
