@@ -21,9 +21,10 @@ from model_graphs.configs import ModelRecord, resolve_model
 from model_graphs.expressions import Expression
 from model_graphs.graph import SCHEMA_VERSION, Operator, OperatorGraph
 
-#: whole prompts, parts of prompts on a cache, one token a sequence, one step of the MTP module; an encoder's
-#: only one
-PHASES = ("prefill", "chunked_prefill", "decode", "mtp", "encode")
+#: of a decoder: whole prompts, parts of prompts on a cache, one token a sequence, one step of the MTP module
+PHASES = ("prefill", "chunked_prefill", "decode", "mtp")
+#: of an encoder
+ENCODE = "encode"
 
 _ADAPTER = TypeAdapter(OperatorGraph)
 
@@ -31,8 +32,8 @@ _ADAPTER = TypeAdapter(OperatorGraph)
 def phases_of(blueprint: Blueprint) -> tuple[str, ...]:
     """The phases of a model, its main one first; only one with multi-token prediction has that phase."""
     if isinstance(blueprint, EncoderBlueprint):
-        return ("encode",)
-    return ("prefill", "chunked_prefill", "decode", *(("mtp",) if blueprint.mtp_layers else ()))
+        return (ENCODE,)
+    return PHASES if blueprint.mtp_layers else PHASES[:-1]
 
 
 def graph_to_json(graph: OperatorGraph) -> str:
@@ -143,13 +144,10 @@ def load_graph(model: str | ModelRecord, phase: str, folder: Path | None = None)
         InputError: the model or phase is unknown, no graph was emitted for it, or the file is broken.
     """
     record = resolve_model(model) if isinstance(model, str) else model
-    if phase not in PHASES:
-        requirement = f"phase must be one of {', '.join(PHASES)}"
-        raise InputError(Problem(requirement, repr(phase), path="phase", suggestion=nearest(phase, PHASES)))
     phases = phases_of(record.blueprint)
     if phase not in phases:
-        requirement = f"{record.key} has the phases {', '.join(phases)}"
-        raise InputError(Problem(requirement, repr(phase), path="phase"))
+        requirement = f"phase of {record.key} must be one of {', '.join(phases)}"
+        raise InputError(Problem(requirement, repr(phase), path="phase", suggestion=nearest(phase, phases)))
     shelf: Traversable = folder or files("model_graphs") / "emitted"
     name = graph_file_name(record.graph_key, phase)
     source = shelf / name
