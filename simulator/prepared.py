@@ -141,7 +141,7 @@ def deploy(deployment: Deployment) -> Deployed:
         deployment.stack, deployment.stack_version, deployment.date, system.device.architecture
     )
     layout = deployment_layout(deployment, model)
-    kv_dtype = _kv_dtype(deployment, stack, system.device.architecture)
+    kv_dtype = kv_dtype_of(deployment, stack, system.device.architecture)
     return Deployed(
         deployment=deployment,
         model=model,
@@ -226,7 +226,8 @@ def _rank_graph(
     return apply_precision(local, model.storage(deployment.precision), kv_dtype, supported)
 
 
-def _kv_dtype(deployment: Deployment, stack: Stack, architecture: str) -> str:
+def kv_dtype_of(deployment: Deployment, stack: Stack, architecture: str) -> str:
+    """The cache's element type: what the deployment says, or the stack's default."""
     if deployment.kv_dtype != "auto":
         return deployment.kv_dtype
     defaults = stack.rules.kv_dtype
