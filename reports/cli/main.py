@@ -31,6 +31,9 @@ COMMANDS = {
     "offload": Command("offload", "one step of a model that lies partly on a GPU, partly on its host"),
     "graph": Command("graph", "parameters, FLOPs, bytes by role and cache groups of a model"),
     "emit": Command("emit", "trace a model's graphs anew from the reference implementation (needs torch)"),
+    "generate": Command(
+        "generate", "run a reference model: tiers of its KV cache, speculative decoding (needs torch)"
+    ),
     "checkpoint": Command("checkpoint", "check a checkpoint's folder: bytes, names, shapes, formats"),
     "measure": Command("measure", "time a reference step on this machine, kernel by kernel (needs torch)"),
     "validate": Command("validate", "predictions against a file of measured runs, with an error table"),
