@@ -16,10 +16,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from hardware_specs.records.errors import InputError, Problem
 from model_graphs.blueprint import (
     Arrangement,
     AttentionSpec,
     Blueprint,
+    EncoderBlueprint,
     FeedForwardSpec,
     LayerSpec,
     Norm,
@@ -274,6 +276,13 @@ def of_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def build_model(blueprint: Blueprint, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Decoder:
-    """The model with uninitialised weights; on device `meta` it holds none."""
+    """The model with uninitialised weights; on device `meta` it holds none.
+
+    Raises:
+        InputError: the blueprint is that of an encoder.
+    """
+    if isinstance(blueprint, EncoderBlueprint):
+        requirement = "architecture must be that of a decoder: an encoder generates no tokens"
+        raise InputError(Problem(requirement, f"{len(blueprint.layers)} layers of an encoder", path="model"))
     with of_dtype(dtype), torch.device(device):
         return Decoder(blueprint).eval()

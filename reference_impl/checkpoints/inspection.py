@@ -9,7 +9,6 @@ import torch
 
 from hardware_specs.records.errors import InputError, Problem, nearest
 from model_graphs.architectures import ArchitectureConfig
-from model_graphs.blueprint import EncoderBlueprint
 from model_graphs.config_json import read_config_json
 from reference_impl.checkpoints.folder import Folder, read_folder
 from reference_impl.checkpoints.forms import Form, form_of
@@ -47,7 +46,7 @@ def inspect_checkpoint(path: Path) -> Inspection:
     folder = read_folder(path)
     try:
         architecture, config = read_config_json(path / "config.json")
-        model = _decoder(architecture, config)
+        model = build_model(config.blueprint, torch.bfloat16, "meta")
         held = folder.promised | folder.entries.keys()
         packed = any(name.endswith("_blocks") for name in held)
         layout = published(model, architecture, held, packed=packed)
@@ -66,14 +65,6 @@ def inspect_checkpoint(path: Path) -> Inspection:
     forms = {name: form for name, form in judged.items() if isinstance(form, Form)}
     present = {copy: origin for copy, origin in repeated.items() if copy in folder.entries}
     return Inspection(architecture, config, folder, model, pieces, forms, layout.made, present)
-
-
-def _decoder(architecture: str, config: ArchitectureConfig) -> Decoder:
-    blueprint = config.blueprint
-    if isinstance(blueprint, EncoderBlueprint):
-        requirement = "architecture must be that of a decoder; checkpoints of encoders are not read"
-        raise InputError(Problem(requirement, architecture, path="architectures"))
-    return build_model(blueprint, torch.bfloat16, "meta")
 
 
 def _sources(made: Sequence[Made], folder: Folder) -> dict[str, Piece]:
