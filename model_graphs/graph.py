@@ -20,6 +20,10 @@ Operator kinds (one call of a semantic kernel of the reference implementation ea
 | bidirectional_attention | q, k, v | attention of every token to all tokens, no cache |
 | mla_absorb_q, mla_absorb_o | x, kv_b weight | batched GEMM over heads |
 | mla_attention | latent queries, latent cache | absorbed attention (decode, chunked prefill) |
+| index_weights | x, weight | what each head of an indexer counts: GEMM in 16 bits |
+| index_scores | queries, weights, cached keys | scores of all cached tokens by an indexer |
+| topk | scores | the places of the best tokens in the cache |
+| sparse_mla_attention | latent queries, latent cache, places | absorbed attention to chosen tokens |
 | attention | q, k, v | naive latent attention (prefill) |
 | silu_mul, gelu_mul | gate and up | bandwidth bound |
 | activation | x | bandwidth bound |
@@ -121,7 +125,7 @@ class Operator:
     collective: Collective | None = None
     compute_dtype: str = "bf16"
     place: str = ""  # cpu, gpu or disk, where a placement plan says so
-    component: str = ""  # attention, mlp, moe, shared_expert, router, norm, embedding, head, mtp, collective
+    component: str = ""  # attention, indexer, mlp, moe, shared_expert, router, norm, head, ..
 
 
 @with_config(_STRICT)

@@ -19,9 +19,10 @@ from hardware_specs.records.errors import InputError, Problem, nearest
 from model_graphs.collectives import dispatched_bytes
 from model_graphs.dtypes import BLOCK_WIDTH, ROW_DTYPES
 from model_graphs.graph import Block, Operator, OperatorGraph, Role, Shard, Tensor
+from model_graphs.index_keys import KEYS, with_fp8_index_keys
 from model_graphs.placement import HOST_PLACES
-from model_graphs.rewriting import BlockRewriter
-from model_graphs.sharding import activation_bytes, weight_bytes, with_tensors
+from model_graphs.rewriting import BlockRewriter, quantize
+from model_graphs.sharding import weight_bytes, with_tensors
 from model_graphs.storage import Storage
 
 KV_DTYPES = ("bf16", "fp8")
@@ -43,7 +44,8 @@ def apply_precision(
         raise InputError(
             Problem("the device must have a matrix unit for bf16", given, path="deployment.system")
         )
-    stored = graph if storage is None else _with_stored_weights(graph, storage, supported_compute)
+    indexed = with_fp8_index_keys(graph, supported_compute)
+    stored = indexed if storage is None else _with_stored_weights(indexed, storage, supported_compute)
     return _with_fp8_cache(stored) if kv_dtype == "fp8" else stored
 
 
@@ -127,7 +129,7 @@ class _PrecisionPass(BlockRewriter):
         x = consumer.inputs[0]
         key = (source, replace(x, name=""))
         if key not in self._quantised:
-            self._quantised[key] = self.append(_quantize(consumer, x, self._row_dtype), [source])
+            self._quantised[key] = self.append(quantize(consumer, x, self._row_dtype), [source])
         return [self._quantised[key], *others]
 
 
@@ -158,28 +160,15 @@ def _quantised_dispatch(dispatch: Operator, dtype: str) -> Operator:
     return replace(sent, collective=meeting)
 
 
-def _quantize(consumer: Operator, x: Tensor, dtype: str) -> Operator:
-    inputs, outputs = (replace(x, name="x"),), (replace(x, dtype=dtype, name=""),)
-    return Operator(
-        name=f"{consumer.name}.quantize",
-        kind="quantize",
-        inputs=inputs,
-        outputs=outputs,
-        deps=(),
-        activation_read_bytes=activation_bytes(inputs),
-        activation_write_bytes=activation_bytes(outputs),
-        place=consumer.place,
-        component=consumer.component,
-    )
-
-
 def _with_fp8_cache(graph: OperatorGraph) -> OperatorGraph:
-    """The graph with one byte an element of cache."""
+    """The graph with one byte an element of cache; an indexer's keys have a format of their own."""
     blocks = (replace(b, operators=tuple(_fp8_cached(op) for op in b.operators)) for b in graph.blocks)
     return replace(graph, blocks=tuple(blocks))
 
 
 def _fp8_cached(operator: Operator) -> Operator:
+    if any(t.role is Role.CACHE and t.dtype == KEYS for t in (*operator.inputs, *operator.outputs)):
+        return operator
     return replace(
         operator,
         inputs=tuple(_fp8_if_cache(t) for t in operator.inputs),

@@ -19,7 +19,7 @@ class Precision(StrEnum):
     MXFP4 = "mxfp4"  # e2m1 in blocks of 32
 
 
-Component = Literal["attention", "mlp", "shared_expert", "moe"]
+Component = Literal["attention", "indexer", "mlp", "shared_expert", "moe"]
 
 
 class Storage(BaseModel):

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from hardware_specs.records.errors import InputError, Problem
 from model_graphs.configs import ModelRecord, resolve_model
-from model_graphs.dtypes import tensor_bytes
+from model_graphs.dtypes import COMPUTE_DTYPES, tensor_bytes
 from model_graphs.expressions import ZERO, Expression, total
 from model_graphs.graph import Block, Operator, OperatorGraph, Role
 from model_graphs.graph_io import load_graph, phases_of
@@ -111,7 +111,9 @@ def cache_groups(graph: OperatorGraph) -> tuple[CacheGroup, ...]:
 
 
 def _cache_kind(operator: Operator) -> str:
-    """Keys and values of heads, or a latent that all heads share."""
+    """Keys and values of heads, a latent that all heads share, or the keys of an indexer."""
+    if operator.component == "indexer":
+        return "index keys"
     (cache,) = (tensor for tensor in operator.outputs if tensor.role is Role.CACHE)
     return "latent" if len(cache.shape) == 3 else "keys and values"
 
@@ -280,7 +282,7 @@ def graph_summary(
         record=record,
         graph=graph,
         parameters=parameter_counts(record),
-        caches=cache_groups(apply_precision(graph, None, kv_dtype, {"bf16"})),
+        caches=cache_groups(apply_precision(graph, None, kv_dtype, COMPUTE_DTYPES)),
         work=work_by_component(graph),
         at=point,
     )

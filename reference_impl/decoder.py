@@ -12,6 +12,7 @@ References: for multi-token prediction, DeepSeek-V3 report (arXiv 2412.19437) se
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -42,8 +43,10 @@ from reference_impl.parts.attention import GroupedAttention
 from reference_impl.parts.feed_forward import MLP, MoE
 from reference_impl.parts.latent_attention import MLA
 from reference_impl.parts.rotary import Rotary, Tables
+from reference_impl.parts.sparse_attention import SparseMLA
 
 Mixer = GroupedAttention | MLA
+Cache: TypeAlias = Tensor | tuple[Tensor, ...]  # of a layer: [B, T, ..], a tensor for each group
 
 
 def _mixer(layer: LayerSpec, blueprint: Blueprint) -> Mixer:
@@ -53,7 +56,8 @@ def _mixer(layer: LayerSpec, blueprint: Blueprint) -> Mixer:
         factor = blueprint.temperatures.index(spec.temperature) if spec.temperature is not None else 0
         factors = len(blueprint.ropes) + factor
         return GroupedAttention(spec, blueprint.hidden_size, blueprint.norm_eps, table, factors)
-    return MLA(spec, blueprint.hidden_size, table)
+    kind = MLA if spec.indexer is None else SparseMLA
+    return kind(spec, blueprint.hidden_size, table)
 
 
 def feed_forward_of(layer: LayerSpec, blueprint: Blueprint) -> MLP | MoE:
@@ -83,8 +87,8 @@ class DecoderLayer(nn.Module):
         self.closing_norm = _add_norm(blueprint)
 
     def forward(
-        self, x_BSD: Tensor, residual_BSD: Tensor, tables: Tables, past: Tensor | None, absorbed: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, x_BSD: Tensor, residual_BSD: Tensor, tables: Tables, past: Cache | None, absorbed: bool
+    ) -> tuple[Tensor, Tensor, Cache]:
         """The stream normalised for what follows, the stream, and the layer's cache."""
         attended_BSD, cache = self.self_attn(x_BSD, tables, past, absorbed)
         x_BSD, residual_BSD = self.post_attention_norm(attended_BSD, residual_BSD)
@@ -101,8 +105,8 @@ class SandwichLayer(DecoderLayer):
         self.mlp_output_norm = _norm(blueprint)
 
     def forward(
-        self, x_BSD: Tensor, residual_BSD: Tensor, tables: Tables, past: Tensor | None, absorbed: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, x_BSD: Tensor, residual_BSD: Tensor, tables: Tables, past: Cache | None, absorbed: bool
+    ) -> tuple[Tensor, Tensor, Cache]:
         """The stream normalised for what follows, the stream, and the layer's cache."""
         attended_BSD, cache = self.self_attn(x_BSD, tables, past, absorbed)
         x_BSD, residual_BSD = self.post_attention_norm(self.attention_output_norm(attended_BSD), residual_BSD)
@@ -121,8 +125,8 @@ class ParallelLayer(nn.Module):
         self.closing_norm = _add_norm(blueprint)
 
     def forward(
-        self, x_BSD: Tensor, residual_BSD: Tensor, tables: Tables, past: Tensor | None, absorbed: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, x_BSD: Tensor, residual_BSD: Tensor, tables: Tables, past: Cache | None, absorbed: bool
+    ) -> tuple[Tensor, Tensor, Cache]:
         """The stream normalised for what follows, the stream, and the layer's cache."""
         attended_BSD, cache = self.self_attn(x_BSD, tables, past, absorbed)
         x_BSD, residual_BSD = self.closing_norm(self.add(attended_BSD, self.mlp(x_BSD)), residual_BSD)
@@ -161,9 +165,9 @@ class MTP(nn.Module):
         embedding_BSD: Tensor,
         hidden_BSD: Tensor,
         tables: Tables,
-        past: Tensor | None,
+        past: Cache | None,
         absorbed: bool,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Cache]:
         """Hidden states that predict one token further [B, S, D], and the module's cache."""
         x_BSD = self.eh_proj(self.concat(self.enorm(embedding_BSD), self.hnorm(hidden_BSD)))
         x_BSD, _, cache = self.layer(self.opening_norm(x_BSD), x_BSD, tables, past, absorbed)
@@ -205,10 +209,10 @@ class Decoder(nn.Module):
         self,
         ids_BS: Tensor,
         positions_BS: Tensor,
-        past: Sequence[Tensor] | None = None,
+        past: Sequence[Cache] | None = None,
         absorbed: bool = False,
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Logits [B, S, W], hidden states after the final norm [B, S, D], and a cache [B, T, ..] a layer."""
+    ) -> tuple[Tensor, Tensor, list[Cache]]:
+        """Logits [B, S, W], hidden states after the final norm [B, S, D], and a cache a layer."""
         return self.run(self.embed(ids_BS, positions_BS), positions_BS, past, absorbed)
 
     def embed(self, ids_BS: Tensor, positions_BS: Tensor) -> Tensor:
@@ -222,9 +226,9 @@ class Decoder(nn.Module):
         self,
         residual_BSD: Tensor,
         positions_BS: Tensor,
-        past: Sequence[Tensor] | None = None,
+        past: Sequence[Cache] | None = None,
         absorbed: bool = False,
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+    ) -> tuple[Tensor, Tensor, list[Cache]]:
         """The forward pass from embeddings, which may be those of an image."""
         tables = self.rotary(positions_BS, residual_BSD.dtype)
         x_BSD = self.opening_norm(residual_BSD)
@@ -251,9 +255,9 @@ class MTPStep(nn.Module):
         next_ids_BS: Tensor,
         hidden_BSD: Tensor,
         positions_BS: Tensor,
-        past: Tensor | None = None,
+        past: Cache | None = None,
         absorbed: bool = False,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Cache]:
         """Logits of the token after next, hidden states and cache.
 
         Token t's hidden state meets the id of token t + 1, at the position of token t + 1.

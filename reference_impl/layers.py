@@ -205,9 +205,9 @@ class Rope(Layer):
 
 
 class KvAppend(Layer):
-    """The new tokens' rows into the cache, two parts side by side."""
+    """The new tokens' rows into the cache, their parts side by side."""
 
-    def forward(self, past: Tensor | None, first: Tensor, second: Tensor) -> Tensor:
+    def forward(self, past: Tensor | None, first: Tensor, second: Tensor | None = None) -> Tensor:
         """The cache with the new tokens."""
         return kernels.kv_append(past, first, second)
 

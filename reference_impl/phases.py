@@ -20,6 +20,7 @@ from model_graphs.blueprint import Blueprint
 from model_graphs.graph_io import phases_of
 from reference_impl.decoder import AnyLayer, Decoder, MTPStep
 from reference_impl.encoder import Encoder, ImageEncoder, TextEncoder
+from reference_impl.parts.sparse_attention import SparseMLA
 
 #: example sizes are distinct and above one: equal sizes would be one symbol, zero and one constants
 EXAMPLE_SIZES = {"B": 6, "S": 10, "T": 777}
@@ -95,9 +96,11 @@ def _pixels(encoder: ImageEncoder) -> Axes:
     return Axes(("B", source.patches, source.pixels), encoder.head.weight.dtype)
 
 
-def _past(layer: AnyLayer) -> Axes:
-    """The cache of a layer with T tokens in it."""
-    return Axes(("B", "T", *layer.self_attn.cache_widths), layer.closing_norm.weight.dtype)
+def _past(layer: AnyLayer) -> Axes | tuple[Axes, Axes]:
+    """The cache of a layer with T tokens in it; that of sparse attention holds the indexer's keys too."""
+    mixer, dtype = layer.self_attn, layer.closing_norm.weight.dtype
+    held = Axes(("B", "T", *mixer.cache_widths), dtype)
+    return (held, Axes(("B", "T", *mixer.index_widths), dtype)) if isinstance(mixer, SparseMLA) else held
 
 
 def export_phase(phase: Phase) -> ExportedProgram:

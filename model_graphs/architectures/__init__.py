@@ -6,8 +6,14 @@ from operator import or_
 
 from model_graphs.architectures.base import ArchitectureConfig, ModelConfig
 from model_graphs.architectures.bert import BertConfig
-from model_graphs.architectures.deepseek import DeepSeekV3Config
+from model_graphs.architectures.deepseek import (
+    DeepSeekV2Config,
+    DeepSeekV3Config,
+    DeepSeekV32Config,
+    KimiK25Config,
+)
 from model_graphs.architectures.gemma import Gemma3Config, GemmaConfig
+from model_graphs.architectures.glm import Glm4MoeConfig, GlmMoeDsaConfig
 from model_graphs.architectures.gpt_oss import GptOssConfig
 from model_graphs.architectures.layer_normed import (
     BloomConfig,
@@ -26,7 +32,12 @@ from model_graphs.architectures.qwen_vl import Qwen3VLConfig, Qwen3VLMoeConfig, 
 from model_graphs.architectures.vit import VitConfig, VitForDeepSeekV3Config
 
 CONFIGS: tuple[type[ArchitectureConfig], ...] = (
+    DeepSeekV2Config,
     DeepSeekV3Config,
+    DeepSeekV32Config,
+    KimiK25Config,
+    Glm4MoeConfig,
+    GlmMoeDsaConfig,
     LlamaConfig,
     Qwen2Config,
     Qwen3Config,

@@ -35,6 +35,7 @@ from reference_impl.kernels.experts import moe_experts, moe_route
 from reference_impl.kernels.images import image_tokens
 from reference_impl.kernels.layernorm import add_layernorm, layernorm, sum_layernorm
 from reference_impl.kernels.registry import KERNELS, Call, Kernel, Operand, Work
+from reference_impl.kernels.sparse_attention import index_scores, index_weights, sparse_mla_attention, topk
 
 __all__ = [
     "KERNELS",
@@ -57,6 +58,8 @@ __all__ = [
     "gelu_mul",
     "grouped_attention",
     "image_tokens",
+    "index_scores",
+    "index_weights",
     "kv_append",
     "layernorm",
     "linear",
@@ -72,5 +75,7 @@ __all__ = [
     "rope_qk",
     "scale_queries",
     "silu_mul",
+    "sparse_mla_attention",
     "sum_layernorm",
+    "topk",
 ]

@@ -27,6 +27,7 @@ KINDS = (
     "add",
     "concat",
     "quantize",
+    "topk",
 )
 
 

@@ -47,6 +47,16 @@ CALLS = {
         rand(2, 7, 4, 6),
         0.3,
     ),
+    "index_weights": (rand(2, 3, 8), rand(4, 8)),
+    "index_scores": (rand(2, 3, 4, 6), rand(2, 3, 4), rand(2, 7, 6)),
+    "topk": (rand(2, 3, 7), 4),
+    "sparse_mla_attention": (
+        rand(2, 3, 4, 8),
+        rand(2, 3, 4, 2),
+        rand(2, 7, 10),
+        indices(2, 3, 4, below=5).to(torch.int32),
+        0.3,
+    ),
     "moe_route": (rand(6, 8), rand(8, 8), rand(8), 2, 4, 2, 2.5, True),
     "moe_experts": (rand(6, 8), rand(6, 2), indices(6, 2, below=8), rand(4, 10, 8), rand(4, 8, 5), 4, 8),
 }
