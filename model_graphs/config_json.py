@@ -7,7 +7,7 @@ from pathlib import Path
 from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.yaml_reader import Document, Plain, read_document, validate_document
 from model_graphs.approximation import EXACT, Approximation, approximated
-from model_graphs.architectures import ARCHITECTURES, ModelConfig
+from model_graphs.architectures import ARCHITECTURES, ArchitectureConfig
 from model_graphs.quantization import Quantization, read_quantization
 
 
@@ -17,7 +17,7 @@ class ConfigFile:
 
     name: str
     architecture: str
-    config: ModelConfig
+    config: ArchitectureConfig
     quantization: Quantization
     approximation: Approximation
 
@@ -46,7 +46,7 @@ def read_config_file(path: Path, *, approximate: bool = False) -> ConfigFile:
     return ConfigFile(path.name, name, config, read_quantization(document, config.blueprint), approximation)
 
 
-def read_config_json(path: Path) -> tuple[str, ModelConfig]:
+def read_config_json(path: Path) -> tuple[str, ArchitectureConfig]:
     """The architecture and the config in a Hugging Face `config.json`.
 
     Raises:
@@ -70,7 +70,7 @@ def _named_architecture(data: Mapping[str, Plain]) -> str:
     return name if isinstance(name, str) else repr(named)
 
 
-def _config(name: str, document: Document, data: Mapping[str, Plain]) -> ModelConfig:
+def _config(name: str, document: Document, data: Mapping[str, Plain]) -> ArchitectureConfig:
     kind = ARCHITECTURES[name]
     problems = [document.place((key,), problem) for key, problem in kind.foreign(data)]
     if problems:

@@ -19,7 +19,7 @@ from hardware_specs.records.evidence import Grade
 from hardware_specs.records.hashing import content_hash
 from hardware_specs.records.quantities import Kind
 from hardware_specs.records.yaml_reader import validate_file
-from model_graphs.architectures import ARCHITECTURES, ModelConfig
+from model_graphs.architectures import ARCHITECTURES, ArchitectureConfig
 from model_graphs.blueprint import Blueprint
 from model_graphs.config_json import ConfigFile, read_config_file, unknown_architecture
 from model_graphs.storage import FORMATS, NAME_OF, Precision, Storage
@@ -38,6 +38,13 @@ class Provenance(_Record):
     kind: Kind
     source: str = Field(min_length=1)
     fields: tuple[str, ...] = ()
+
+
+class _NameFile(_Record):
+    """A table of names: of a model's key, or of why there is no model."""
+
+    schema_version: Literal[1]
+    names: dict[str, str]
 
 
 class _ModelFile(_Record):
@@ -62,7 +69,7 @@ class _ModelFile(_Record):
 
     @field_validator("config")
     @classmethod
-    def _is_of_its_architecture(cls, figures: Any, info: ValidationInfo) -> ModelConfig | None:
+    def _is_of_its_architecture(cls, figures: Any, info: ValidationInfo) -> ArchitectureConfig | None:
         kind = ARCHITECTURES.get(info.data.get("architecture", ""))
         if kind is None or not isinstance(figures, dict):
             return None
@@ -93,7 +100,7 @@ class ModelRecord:
 
     key: str
     architecture: str
-    config: ModelConfig
+    config: ArchitectureConfig
     graph_key: str
     checkpoints: Mapping[str, Precision]
     stored: Mapping[Precision, Storage]
@@ -161,6 +168,9 @@ def resolve_model(name: str, *, approximate: bool = False) -> ModelRecord:
         return known[name.lower()]
     if (path / "config.json").is_file():
         return _from_config_file(read_config_file(path / "config.json", approximate=approximate))
+    reason = unmodelled().get(name.lower())
+    if reason is not None:
+        raise InputError(Problem(f"model must be implemented; not: {reason}", repr(name), path="model"))
     choices = [record.key for record in list_models()]
     problem = Problem(
         f"model must be one of {', '.join(choices)}, a hub name of one, or a path to a config.json",
@@ -179,13 +189,29 @@ def is_config_file(name: str) -> bool:
 
 
 @cache
+def unmodelled() -> Mapping[str, str]:
+    """Why there is no model under a name that measured rows have, by the name in lower case."""
+    return {name.lower(): reason for name, reason in _name_file("unmodelled").items()}
+
+
+@cache
 def _names() -> Mapping[str, ModelRecord]:
-    """Every model by its key and by its hub names, with and without their owner, in lower case."""
+    """Every model by its key, by its hub names, with and without their owner, and by those of benchmarks.
+
+    All are in lower case.
+    """
     named: dict[str, ModelRecord] = {}
     for record in list_models():
         for alias in (*record.aliases, *(name.rsplit("/", 1)[-1] for name in record.aliases)):
             named.setdefault(alias.lower(), record)
+    for alias, key in _name_file("benchmark_names").items():
+        named.setdefault(alias.lower(), _model(key))
     return named | {record.key: record for record in list_models()}
+
+
+def _name_file(stem: str) -> Mapping[str, str]:
+    file = files("model_graphs") / f"{stem}.yaml"
+    return validate_file(_NameFile, file, f"model_graphs/{stem}.yaml").names
 
 
 def _keys() -> list[str]:
@@ -220,7 +246,7 @@ def _model(key: str) -> ModelRecord:
     )
 
 
-def _fingerprint(architecture: str, config: ModelConfig) -> str:
+def _fingerprint(architecture: str, config: ArchitectureConfig) -> str:
     return content_hash(architecture, config.model_dump(mode="json"))
 
 

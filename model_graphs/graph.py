@@ -10,11 +10,14 @@ Operator kinds (one call of a semantic kernel of the reference implementation ea
 | kind | inputs | what |
 |---|---|---|
 | embedding | ids, table | gather of rows |
-| rmsnorm, add_rmsnorm, layernorm | x (, residual), weight (, bias) | bandwidth bound |
+| rmsnorm, add_rmsnorm | x (, residual) (, weight) | bandwidth bound |
+| layernorm, add_layernorm, sum_layernorm | x (, residual), weight, bias | bandwidth bound |
 | linear | x [.., k], weight [n, k] (, bias) | GEMM m x n x k |
 | rope, rope_qk | q or k part (q and k), cos, sin | bandwidth bound |
 | kv_append | new latent or KV rows | cache write |
-| grouped_attention | queries, cache of keys and values (, sinks) | grouped or multi-head attention, windows |
+| scale_queries | queries, a factor a token | bandwidth bound |
+| grouped_attention | queries, cache of keys and values (, sinks, slopes) | with windows and chunks |
+| bidirectional_attention | q, k, v | attention of every token to all tokens, no cache |
 | mla_absorb_q, mla_absorb_o | x, kv_b weight | batched GEMM over heads |
 | mla_attention | latent queries, latent cache | absorbed attention (decode, chunked prefill) |
 | index_weights | x, weight | what each head of an indexer counts: GEMM in 16 bits |
@@ -22,7 +25,9 @@ Operator kinds (one call of a semantic kernel of the reference implementation ea
 | topk | scores | the places of the best tokens in the cache |
 | sparse_mla_attention | latent queries, latent cache, places | absorbed attention to chosen tokens |
 | attention | q, k, v | naive latent attention (prefill) |
-| silu_mul | gate and up | bandwidth bound |
+| silu_mul, gelu_mul | gate and up | bandwidth bound |
+| activation | x | bandwidth bound |
+| image_tokens | patches, class token, positions | bandwidth bound |
 | moe_route | x, gate weight (, biases) | router GEMM, scores, group-limited top-k |
 | moe_experts | x, weights, indices, w_gate_up, w_down (, biases) | grouped GEMM pair with its activation |
 | add, concat | | bandwidth bound |
@@ -136,7 +141,7 @@ class Block:
 @with_config(_STRICT)
 @dataclass(frozen=True)
 class OperatorGraph:
-    """One phase of one model: `prefill`, `chunked_prefill`, `decode` or `mtp`."""
+    """One phase of one model: `prefill`, `chunked_prefill`, `decode` or `mtp`; `encode` of an encoder."""
 
     model: str
     phase: str

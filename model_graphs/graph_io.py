@@ -17,13 +17,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.wording import path_text
-from model_graphs.blueprint import Blueprint
+from model_graphs.blueprint import Blueprint, EncoderBlueprint
 from model_graphs.configs import ModelRecord, resolve_model
 from model_graphs.expressions import Expression
 from model_graphs.graph import SCHEMA_VERSION, Operator, OperatorGraph
 
-#: whole prompts, parts of prompts on a cache, one token a sequence, one step of the MTP module
+#: of a decoder: whole prompts, parts of prompts on a cache, one token a sequence, one step of the MTP module
 PHASES = ("prefill", "chunked_prefill", "decode", "mtp")
+#: of an encoder
+ENCODE = "encode"
 
 #: environment variable with the folder of graphs that are not shipped
 GRAPHS_VARIABLE = "SILICAST_GRAPHS"
@@ -32,7 +34,9 @@ _ADAPTER = TypeAdapter(OperatorGraph)
 
 
 def phases_of(blueprint: Blueprint) -> tuple[str, ...]:
-    """The phases of a model; only one with multi-token prediction has that phase."""
+    """The phases of a model, its main one first; only one with multi-token prediction has that phase."""
+    if isinstance(blueprint, EncoderBlueprint):
+        return (ENCODE,)
     return PHASES if blueprint.mtp_layers else PHASES[:-1]
 
 
@@ -168,9 +172,10 @@ def load_graph(model: str | ModelRecord, phase: str, folder: Path | None = None)
         InputError: the model or phase is unknown, no graph was emitted for it, or the file is broken.
     """
     record = resolve_model(model) if isinstance(model, str) else model
-    if phase not in PHASES:
-        requirement = f"phase must be one of {', '.join(PHASES)}"
-        raise InputError(Problem(requirement, repr(phase), path="phase", suggestion=nearest(phase, PHASES)))
+    phases = phases_of(record.blueprint)
+    if phase not in phases:
+        requirement = f"phase of {record.key} must be one of {', '.join(phases)}"
+        raise InputError(Problem(requirement, repr(phase), path="phase", suggestion=nearest(phase, phases)))
     name = graph_file_name(record.graph_key, phase)
     found = _source(name, folder)
     if found is None:

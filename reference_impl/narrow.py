@@ -125,7 +125,10 @@ def _narrow_mixture(spec: MixtureSpec) -> MixtureSpec:
 
 @torch.no_grad()
 def randomise(model: nn.Module, seed: int) -> None:
-    """Spread weights from a seed: normal matrices, vectors around one, small router biases."""
+    """Spread weights from a seed: normal matrices, vectors around one, small router biases.
+
+    Buffers that are computed, and not stored, stay as they are.
+    """
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         drawn = torch.empty(parameter.shape)
@@ -134,5 +137,6 @@ def randomise(model: nn.Module, seed: int) -> None:
         else:
             drawn.uniform_(0.5, 1.5, generator=generator)
         parameter.copy_(drawn)
-    for buffer in model.buffers():
+    stored = model.state_dict().keys()
+    for buffer in (held for name, held in model.named_buffers() if name in stored):
         buffer.copy_(torch.empty(buffer.shape).normal_(0, WEIGHT_STD, generator=generator))

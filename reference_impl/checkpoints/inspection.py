@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from hardware_specs.records.errors import InputError, Problem, nearest
-from model_graphs.architectures import ModelConfig
+from model_graphs.architectures import ArchitectureConfig
 from model_graphs.config_json import read_config_json
 from reference_impl.checkpoints.folder import Folder, read_folder
 from reference_impl.checkpoints.forms import Form, form_of
@@ -27,7 +27,7 @@ class Inspection:
     """A checkpoint without a fault: the model on `meta`, its pieces, and the form of each by its name."""
 
     architecture: str
-    config: ModelConfig
+    config: ArchitectureConfig
     folder: Folder
     model: Decoder
     pieces: Mapping[str, Piece]

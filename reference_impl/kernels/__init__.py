@@ -2,6 +2,7 @@
 
 from reference_impl.kernels.attention import (
     attention,
+    bidirectional_attention,
     grouped_attention,
     kv_append,
     mla_absorb_o,
@@ -17,18 +18,22 @@ from reference_impl.kernels.collectives import (
     reduce_scatter,
 )
 from reference_impl.kernels.elementwise import (
+    activation,
     add,
     add_rmsnorm,
     concat,
     embedding,
-    layernorm,
+    gelu_mul,
     linear,
     rmsnorm,
     rope,
     rope_qk,
+    scale_queries,
     silu_mul,
 )
 from reference_impl.kernels.experts import moe_experts, moe_route
+from reference_impl.kernels.images import image_tokens
+from reference_impl.kernels.layernorm import add_layernorm, layernorm, sum_layernorm
 from reference_impl.kernels.registry import KERNELS, Call, Kernel, Operand, Work
 from reference_impl.kernels.sparse_attention import index_scores, index_weights, sparse_mla_attention, topk
 
@@ -38,16 +43,21 @@ __all__ = [
     "Kernel",
     "Operand",
     "Work",
+    "activation",
     "add",
+    "add_layernorm",
     "add_rmsnorm",
     "all_gather",
     "all_reduce",
     "attention",
+    "bidirectional_attention",
     "concat",
     "embedding",
     "ep_combine",
     "ep_dispatch",
+    "gelu_mul",
     "grouped_attention",
+    "image_tokens",
     "index_scores",
     "index_weights",
     "kv_append",
@@ -63,7 +73,9 @@ __all__ = [
     "rmsnorm",
     "rope",
     "rope_qk",
+    "scale_queries",
     "silu_mul",
     "sparse_mla_attention",
+    "sum_layernorm",
     "topk",
 ]

@@ -8,7 +8,7 @@ from model_graphs.graph import Role
 from reference_impl.kernels.registry import Call, Dim, Scalar, kernel
 
 
-def _embedding_fake(ids: Tensor, table_WD: Tensor, first_row: int) -> Tensor:
+def _embedding_fake(ids: Tensor, table_WD: Tensor, first_row: int, scale: float = 1.0) -> Tensor:
     return table_WD.new_empty((*ids.shape, table_WD.shape[1]))
 
 
@@ -18,26 +18,30 @@ def _embedding_fake(ids: Tensor, table_WD: Tensor, first_row: int) -> Tensor:
     inputs={"ids": Role.INDEX, "table_WD": Role.WEIGHT},
     rules={"weight_bytes": lambda call: call.outputs[0].n_bytes},
 )
-def embedding(ids: Tensor, table_WD: Tensor, first_row: int) -> Tensor:
-    """Rows of the table, which holds `first_row` onwards; zeros for an id that another rank holds."""
+def embedding(ids: Tensor, table_WD: Tensor, first_row: int, scale: float = 1.0) -> Tensor:
+    """Rows of the table, which holds `first_row` onwards, times `scale` in the table's own precision.
+
+    An id that another rank holds gives zeros.
+    """
     local = ids - first_row
     held = (local >= 0) & (local < table_WD.shape[0])
-    return F.embedding(local.where(held, 0), table_WD) * held.unsqueeze(-1)
+    factor = torch.tensor(scale, dtype=table_WD.dtype, device=table_WD.device)
+    return F.embedding(local.where(held, 0), table_WD) * (held.unsqueeze(-1) * factor)
 
 
-def _normalised(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+def _normalised(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     wide = x.float()
-    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
-    return weight * wide.to(x.dtype)
+    wide = (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).to(x.dtype)
+    return wide if weight is None else weight * wide
 
 
-def _rmsnorm_fake(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+def _rmsnorm_fake(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     return x.new_empty(x.shape)
 
 
 @kernel("rmsnorm", fake=_rmsnorm_fake, inputs={"weight": Role.WEIGHT})
-def rmsnorm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """The input over its root mean square along the last axis, in fp32, times the weight."""
+def rmsnorm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    """The input over its root mean square along the last axis, in fp32, times the weight if there is one."""
     return _normalised(x, weight, eps).contiguous()
 
 
@@ -55,16 +59,6 @@ def add_rmsnorm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tupl
     """The sum normalised, and the sum, which is the new residual."""
     total = residual + x
     return _normalised(total, weight, eps), total
-
-
-def _layernorm_fake(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    return x.new_empty(x.shape)
-
-
-@kernel("layernorm", fake=_layernorm_fake, inputs={"weight": Role.WEIGHT, "bias": Role.WEIGHT})
-def layernorm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """The input less its mean, over its standard deviation along the last axis, times weight plus bias."""
-    return F.layer_norm(x, weight.shape, weight, bias, eps).contiguous()
 
 
 def _linear_flop(call: Call) -> Dim:
@@ -146,6 +140,40 @@ def silu_mul(gate_up: Tensor) -> Tensor:
     """SiLU of the first half of the last axis times the second half."""
     gate, up = gate_up.chunk(2, -1)
     return F.silu(gate) * up
+
+
+GATES = {"gelu": "none", "gelu_tanh": "tanh"}
+
+
+def _gelu_mul_fake(gate_up: Tensor, activation: str) -> Tensor:
+    return _silu_mul_fake(gate_up)
+
+
+@kernel("gelu_mul", fake=_gelu_mul_fake)
+def gelu_mul(gate_up: Tensor, activation: str) -> Tensor:
+    """GELU of the first half of the last axis times the second half; `gelu_tanh` approximates it."""
+    gate, up = gate_up.chunk(2, -1)
+    return F.gelu(gate, approximate=GATES[activation]) * up
+
+
+def _activation_fake(x: Tensor, name: str) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@kernel("activation", fake=_activation_fake)
+def activation(x: Tensor, name: str) -> Tensor:
+    """The function of every element: `relu`, `gelu`, or `gelu_tanh`, which approximates the latter."""
+    return F.relu(x) if name == "relu" else F.gelu(x, approximate=GATES[name])
+
+
+def _scale_queries_fake(q_BSHC: Tensor, factor_BS: Tensor) -> Tensor:
+    return q_BSHC.new_empty(q_BSHC.shape)
+
+
+@kernel("scale_queries", fake=_scale_queries_fake)
+def scale_queries(q_BSHC: Tensor, factor_BS: Tensor) -> Tensor:
+    """Queries times the factor of their token."""
+    return (q_BSHC * factor_BS[..., None, None]).to(q_BSHC.dtype)
 
 
 def _add_fake(x: Tensor, y: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Feed-forward parts: the gated MLP, and mixtures of experts with or without a shared one.
+"""Feed-forward parts: the MLP with and without a gate, and mixtures of experts with or without a shared one.
 
 Dimensions in names: B sequences, S new tokens, N = B x S tokens, D hidden, F intermediate width, E routed
 experts of this rank, K experts a token.
@@ -6,28 +6,41 @@ experts of this rank, K experts a token.
 References: DeepSeek-V3 report (arXiv 2412.19437) sections 2.1.2 and 4.2.
 """
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 
-from model_graphs.blueprint import FeedForwardSpec, MixtureSpec
+from model_graphs.blueprint import Activation, FeedForwardSpec, MixtureSpec
 from model_graphs.graph import Shard
 from reference_impl import kernels
-from reference_impl.layers import Add, Layer, Linear, SiluMul, parameter
+from reference_impl.layers import Activate, Add, GeluMul, Layer, Linear, SiluMul, parameter
 
 
-class MLP(nn.Module):
-    """SwiGLU with gate and up in one product."""
+class MLP(nn.Sequential):
+    """A product up, its activation, a product down; where there is a gate, gate and up are one product."""
+
+    down_proj: Linear
 
     def __init__(self, spec: FeedForwardSpec, width: int, component: str) -> None:
-        super().__init__()
-        inter = spec.inter
-        self.gate_up_proj = Linear(width, 2 * inter, component, Shard.COLUMN, parts=2)
-        self.silu_mul = SiluMul(component, Shard.COLUMN)
-        self.down_proj = Linear(inter, width, component, Shard.ROW)
+        up, parts = ("gate_up_proj", 2) if spec.gated else ("up_proj", 1)
+        activation, layer = _activation(spec, component)
+        rows = parts * spec.inter
+        steps: dict[str, Layer] = {
+            up: Linear(width, rows, component, Shard.COLUMN, parts=parts, bias=spec.bias),
+            activation: layer,
+            "down_proj": Linear(spec.inter, width, component, Shard.ROW, bias=spec.bias),
+        }
+        super().__init__(OrderedDict(steps))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Output [.., D]."""
-        return self.down_proj(self.silu_mul(self.gate_up_proj(x)))
+
+def _activation(spec: FeedForwardSpec, component: str) -> tuple[str, Layer]:
+    """The layer between the products, and its name."""
+    if not spec.gated:
+        return "activation", Activate(component, Shard.COLUMN, spec.activation.value)
+    if spec.activation is Activation.SILU:
+        return "silu_mul", SiluMul(component, Shard.COLUMN)
+    return "gelu_mul", GeluMul(component, Shard.COLUMN, spec.activation.value)
 
 
 class Router(Layer):
@@ -69,6 +82,7 @@ class Experts(Layer):
         self.gate_up_bias = parameter(spec.experts, 2 * spec.inter) if spec.expert_bias else None
         self.down_bias = parameter(spec.experts, width) if spec.expert_bias else None
         self.activation = spec.activation.value
+        self.weighs_inputs = spec.weighs_inputs
         self.first_expert = 0
         self.n_experts = spec.experts
 
@@ -85,6 +99,7 @@ class Experts(Layer):
             self.activation,
             self.gate_up_bias,
             self.down_bias,
+            self.weighs_inputs,
         )
 
 

@@ -13,8 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, the phase, the point."""
     parser.add_argument("model", metavar="MODEL", help="canonical key, hub name or path of a config.json")
     add_approximate(parser)
-    phases = "prefill, chunked_prefill, decode or mtp"
-    parser.add_argument("--phase", metavar="NAME", default="prefill", help=f"{phases} (default: prefill)")
+    phases = "prefill, chunked_prefill, decode or mtp, of an encoder encode"
+    parser.add_argument("--phase", metavar="NAME", help=f"{phases} (default: prefill or encode)")
     parser.add_argument(
         "--kv-dtype", metavar="DTYPE", default="bf16", help="of the KV cache: bf16 or fp8 (default: bf16)"
     )
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Summarise the graph."""
     from model_graphs.configs import resolve_model
+    from model_graphs.graph_io import phases_of
     from model_graphs.totals import graph_summary
     from reports.console import console, print_json
     from reports.graph_cache import ensure_emitted
@@ -47,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     point = {symbol: count for symbol, count in given.items() if count is not None}
     record = resolve_model(args.model, approximate=bool(args.approximate))
     ensure_emitted(record)
-    summary = graph_summary(record, args.phase, args.kv_dtype, point)
+    phase = args.phase or phases_of(record.blueprint)[0]
+    summary = graph_summary(record, phase, args.kv_dtype, point)
     if args.json:
         identity = {"content_hash": summary.record.content_hash, "versions": runtime_versions()}
         print_json({"schema_version": 1, **summary.as_dict(), **identity})

@@ -4,12 +4,24 @@ import pytest
 import torch
 from tiny import positions_of
 
-from model_graphs.blueprint import AttentionSpec, Blueprint, FeedForwardSpec, LayerSpec, RopeSpec
+from hardware_specs.records.errors import InputError
+from model_graphs.blueprint import (
+    AttentionSpec,
+    Blueprint,
+    EncoderBlueprint,
+    FeedForwardSpec,
+    LayerSpec,
+    RopeSpec,
+)
 from model_graphs.configs import list_models, resolve_model
 from reference_impl.decoder import build_model
 from reference_impl.narrow import narrow, randomise
 
-ONE_OF_EACH = {record.architecture: record for record in list_models()}
+ONE_OF_EACH = {
+    record.architecture: record
+    for record in list_models()
+    if not isinstance(record.blueprint, EncoderBlueprint)
+}
 
 
 @pytest.mark.parametrize("record", ONE_OF_EACH.values(), ids=ONE_OF_EACH)
@@ -51,3 +63,15 @@ def test_weights_come_from_the_seed_alone():
         randomise(model, seed)
     assert all(torch.equal(x, y) for x, y in zip(first.parameters(), again.parameters(), strict=True))
     assert not torch.equal(first.lm_head.weight, other.lm_head.weight)
+
+
+def test_what_is_computed_is_not_drawn():
+    model = build_model(narrow(resolve_model("bloom-176b").blueprint))
+    before = model.layers[0].self_attn.core.slopes.clone()
+    randomise(model, seed=1)
+    assert torch.equal(model.layers[0].self_attn.core.slopes, before)
+
+
+def test_an_encoder_is_no_decoder():
+    with pytest.raises(InputError, match="must be that of a decoder"):
+        build_model(resolve_model("bert-base").blueprint)

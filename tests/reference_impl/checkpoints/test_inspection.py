@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import GPT_OSS, LLAMA, TINY, written
 
 from hardware_specs.records.errors import InputError, Problem
+from model_graphs.configs import resolve_model
 from reference_impl.checkpoints.folder import INDEX
 from reference_impl.checkpoints.inspection import inspect_checkpoint
 
@@ -220,3 +221,11 @@ def test_fp8_with_a_scale_a_tensor_or_a_row_is_read(llama: Path, shape: tuple[in
     edited(llama, DOWN, lambda t: t.update({DOWN: codes, f"{DOWN}_scale": torch.full(shape, 0.25)}))
     read = load_checkpoint(llama, torch.float32).state_dict()["layers.0.mlp.down_proj.weight"]
     assert (read == 0.375).all()
+
+
+def test_a_checkpoint_of_an_encoder_is_refused(tmp_path: Path) -> None:
+    figures = resolve_model("bert-base").config.model_dump()
+    config = {"architectures": ["BertForQuestionAnswering"], **figures}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({"qa_outputs.bias": torch.zeros(2)}, tmp_path / "model.safetensors")
+    assert "must be that of a decoder" in problems_of(tmp_path)[-1].requirement
