@@ -68,7 +68,8 @@ class AttentionSpec:
     """Attention of `heads` query heads over `kv_heads` heads of keys and values (equal: multi-head).
 
     `window` is the number of last tokens that a token sees, itself included. With `sinks` each head has a
-    learned score that takes part in its softmax and has no value.
+    learned score that takes part in its softmax and has no value. `gated` multiplies the output by the
+    sigmoid of a gate that is projected beside each query.
     """
 
     heads: int
@@ -81,6 +82,7 @@ class AttentionSpec:
     out_bias: bool = False
     norm: QueryKeyNorm = QueryKeyNorm.NONE
     sinks: bool = False
+    gated: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,19 +107,59 @@ class LatentAttentionSpec:
         return self.kv_rank + self.position
 
 
+@dataclass(frozen=True)
+class Mamba2Spec:
+    """Mamba-2: `heads` of width `head_dim`, each with a state of `state` numbers a feature.
+
+    `groups` of heads share what writes and reads the state. A short convolution over the last `conv` tokens
+    comes first. Whole chunks of `chunk` tokens are worked on at a time.
+    """
+
+    heads: int
+    head_dim: int
+    groups: int
+    state: int
+    conv: int
+    conv_bias: bool
+    chunk: int
+
+    @property
+    def inner(self) -> int:
+        """Features of all heads."""
+        return self.heads * self.head_dim
+
+
+@dataclass(frozen=True)
+class DeltaNetSpec:
+    """Gated DeltaNet: a state of `key_dim` x `value_dim` for each of `value_heads`, written by a delta rule.
+
+    Consecutive value heads share one of `key_heads` queries and keys. A short convolution over the last
+    `conv` tokens comes first.
+    """
+
+    key_heads: int
+    value_heads: int
+    key_dim: int
+    value_dim: int
+    conv: int
+
+
 class Activation(StrEnum):
     """Functions between the two products of a feed-forward part."""
 
     SILU = "silu"
+    RELU2 = "relu2"  # the square of ReLU
     CLAMPED_SWIGLU = "clamped_swiglu"  # gpt-oss: gate and up clamped at 7, (up + 1) gate sigmoid(1.702 gate)
 
 
 @dataclass(frozen=True)
 class FeedForwardSpec:
-    """A gated MLP of the intermediate width `inter`."""
+    """An MLP of the intermediate width `inter`; a gated one has a second product into it, the gate."""
 
     inter: int
     activation: Activation = Activation.SILU
+    gated: bool = True
+    bias: bool = False
 
 
 class Scoring(StrEnum):
@@ -132,7 +174,9 @@ class MixtureSpec:
     """A mixture of `experts`, of which a token uses `topk` of intermediate width `inter`.
 
     A choice is made inside the best `topk_groups` of `groups`. `balanced` adds a bias to the scores that
-    decides who is chosen and never what a choice weighs; `router_bias` is one of the logits.
+    decides who is chosen and never what a choice weighs; `router_bias` is one of the logits. With `latent`
+    the experts work between two products into that width and out of it. `shared_gate` weighs the shared
+    expert by the sigmoid of a score of the token.
     """
 
     experts: int
@@ -147,20 +191,34 @@ class MixtureSpec:
     router_bias: bool = False
     expert_bias: bool = False
     activation: Activation = Activation.SILU
+    gated: bool = True
     shared: FeedForwardSpec | None = None
+    shared_gate: bool = False
+    latent: int | None = None
 
 
-Mixer = AttentionSpec | LatentAttentionSpec
+Mixer = AttentionSpec | LatentAttentionSpec | Mamba2Spec | DeltaNetSpec
 FeedForward = FeedForwardSpec | MixtureSpec
 
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """A layer: what mixes tokens, then what works on each token; `name` is that of its block in a graph."""
+    """A layer: what mixes tokens, then what works on each token; `name` is that of its block in a graph.
+
+    A layer may have one of the two alone.
+    """
 
     name: str
-    mixer: Mixer
-    feed_forward: FeedForward
+    mixer: Mixer | None
+    feed_forward: FeedForward | None
+
+    def __post_init__(self) -> None:
+        assert self.mixer is not None or self.feed_forward is not None, "a layer must have a part"
+
+    @property
+    def rope(self) -> RopeSpec | None:
+        """The rotary positions of its mixer; a recurrent mixer needs none."""
+        return self.mixer.rope if isinstance(self.mixer, AttentionSpec | LatentAttentionSpec) else None
 
 
 @dataclass(frozen=True)
@@ -187,7 +245,7 @@ class Blueprint:
     def ropes(self) -> tuple[RopeSpec, ...]:
         """The distinct kinds of rotary position, whose tables are made once a step."""
         layers = (*self.layers, *self.mtp_layers)
-        return tuple(dict.fromkeys(layer.mixer.rope for layer in layers if layer.mixer.rope is not None))
+        return tuple(dict.fromkeys(layer.rope for layer in layers if layer.rope is not None))
 
     @property
     def n_experts(self) -> int:
@@ -198,11 +256,11 @@ class Blueprint:
         """What tensor parallelism must divide, by name."""
         widths = {"vocab_size": self.vocab_size}
         for layer in self.layers:
-            widths["num_attention_heads"] = layer.mixer.heads
+            widths |= _mixer_widths(layer.mixer)
             part = layer.feed_forward
             if isinstance(part, FeedForwardSpec):
                 widths["intermediate_size"] = part.inter
-            elif part.shared is not None:
+            elif part is not None and part.shared is not None:
                 widths["shared_intermediate_size"] = part.shared.inter
         return widths
 
@@ -219,4 +277,17 @@ class Blueprint:
         return dict.fromkeys(("moe_intermediate_size",), *widths) if widths else {}
 
     def _feed_forwards(self) -> Iterator[FeedForward]:
-        return (layer.feed_forward for layer in self.layers)
+        return (layer.feed_forward for layer in self.layers if layer.feed_forward is not None)
+
+
+def _mixer_widths(mixer: Mixer | None) -> dict[str, int]:
+    """Heads of a mixer that tensor parallelism must divide, by name."""
+    match mixer:
+        case None:
+            return {}
+        case Mamba2Spec():
+            return {"mamba_num_heads": mixer.heads, "n_groups": mixer.groups}
+        case DeltaNetSpec():
+            return {"linear_num_key_heads": mixer.key_heads, "linear_num_value_heads": mixer.value_heads}
+        case _:
+            return {"num_attention_heads": mixer.heads}

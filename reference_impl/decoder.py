@@ -15,48 +15,70 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from model_graphs.blueprint import AttentionSpec, Blueprint, FeedForwardSpec, LayerSpec
+from model_graphs.blueprint import (
+    AttentionSpec,
+    Blueprint,
+    DeltaNetSpec,
+    FeedForward,
+    FeedForwardSpec,
+    LayerSpec,
+    Mamba2Spec,
+    Mixer,
+)
 from model_graphs.graph import Shard
 from reference_impl.layers import AddRMSNorm, Concat, Embedding, Linear, RMSNorm
 from reference_impl.parts.attention import GroupedAttention
 from reference_impl.parts.feed_forward import MLP, MoE
 from reference_impl.parts.latent_attention import MLA
+from reference_impl.parts.recurrent import GatedDeltaNet, Mamba2
 from reference_impl.parts.rotary import Rotary, Tables
 
-Mixer = GroupedAttention | MLA
+#: rows of a layer's tokens, the states of a recurrent one, or nothing
+Cache = Tensor | tuple[Tensor, ...]
 
 
-def _mixer(layer: LayerSpec, blueprint: Blueprint) -> Mixer:
-    spec = layer.mixer
-    table = blueprint.ropes.index(spec.rope) if spec.rope is not None else -1
-    if isinstance(spec, AttentionSpec):
-        return GroupedAttention(spec, blueprint.hidden_size, blueprint.norm_eps, table)
-    return MLA(spec, blueprint.hidden_size, table)
+def _mixer(spec: Mixer, blueprint: Blueprint, table: int) -> nn.Module:
+    width, eps = blueprint.hidden_size, blueprint.norm_eps
+    match spec:
+        case AttentionSpec():
+            return GroupedAttention(spec, width, eps, table)
+        case Mamba2Spec():
+            return Mamba2(spec, width, eps)
+        case DeltaNetSpec():
+            return GatedDeltaNet(spec, width, eps)
+        case _:
+            return MLA(spec, width, table)
 
 
-def _feed_forward(layer: LayerSpec, blueprint: Blueprint) -> MLP | MoE:
-    spec, width = layer.feed_forward, blueprint.hidden_size
+def _feed_forward(spec: FeedForward, width: int) -> MLP | MoE:
     return MLP(spec, width, "mlp") if isinstance(spec, FeedForwardSpec) else MoE(spec, width)
 
 
 class DecoderLayer(nn.Module):
-    """Attention, then a dense MLP or a mixture of experts."""
+    """What mixes tokens, then what works on each token, or one of the two; a norm closes either."""
 
     def __init__(self, layer: LayerSpec, blueprint: Blueprint) -> None:
         super().__init__()
         width, eps = blueprint.hidden_size, blueprint.norm_eps
-        self.self_attn = _mixer(layer, blueprint)
-        self.post_attention_norm = AddRMSNorm(width, eps)
-        self.mlp = _feed_forward(layer, blueprint)
+        table = blueprint.ropes.index(layer.rope) if layer.rope is not None else -1
+        both = layer.mixer is not None and layer.feed_forward is not None
+        self.self_attn = _mixer(layer.mixer, blueprint, table) if layer.mixer is not None else None
+        self.post_attention_norm = AddRMSNorm(width, eps) if both else None
+        self.mlp = _feed_forward(layer.feed_forward, width) if layer.feed_forward is not None else None
         self.closing_norm = AddRMSNorm(width, eps)
 
     def forward(
-        self, x_BSD: Tensor, residual_BSD: Tensor, tables: Tables, past: Tensor | None, absorbed: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, x_BSD: Tensor, residual_BSD: Tensor, tables: Tables, past: Cache | None, absorbed: bool
+    ) -> tuple[Tensor, Tensor, Cache]:
         """The stream normalised for what follows, the stream, and the layer's cache."""
-        attended_BSD, cache = self.self_attn(x_BSD, tables, past, absorbed)
-        x_BSD, residual_BSD = self.post_attention_norm(attended_BSD, residual_BSD)
-        x_BSD, residual_BSD = self.closing_norm(self.mlp(x_BSD), residual_BSD)
+        cache: Cache = ()
+        if self.self_attn is not None:
+            x_BSD, cache = self.self_attn(x_BSD, tables, past, absorbed)
+        if self.post_attention_norm is not None:
+            x_BSD, residual_BSD = self.post_attention_norm(x_BSD, residual_BSD)
+        if self.mlp is not None:
+            x_BSD = self.mlp(x_BSD)
+        x_BSD, residual_BSD = self.closing_norm(x_BSD, residual_BSD)
         return x_BSD, residual_BSD, cache
 
 
@@ -83,9 +105,9 @@ class MTP(nn.Module):
         embedding_BSD: Tensor,
         hidden_BSD: Tensor,
         tables: Tables,
-        past: Tensor | None,
+        past: Cache | None,
         absorbed: bool,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Cache]:
         """Hidden states that predict one token further [B, S, D], and the module's cache."""
         x_BSD = self.eh_proj(self.concat(self.enorm(embedding_BSD), self.hnorm(hidden_BSD)))
         x_BSD, _, cache = self.layer(self.opening_norm(x_BSD), x_BSD, tables, past, absorbed)
@@ -116,14 +138,14 @@ class Decoder(nn.Module):
         self,
         ids_BS: Tensor,
         positions_BS: Tensor,
-        past: Sequence[Tensor] | None = None,
+        past: Sequence[Cache] | None = None,
         absorbed: bool = False,
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Logits [B, S, W], hidden states after the final norm [B, S, D], and a cache [B, T, ..] a layer."""
+    ) -> tuple[Tensor, Tensor, list[Cache]]:
+        """Logits [B, S, W], hidden states after the final norm [B, S, D], and each layer's cache."""
         residual_BSD = self.embed_tokens(ids_BS)
         tables = self.rotary(positions_BS, residual_BSD.dtype)
         x_BSD = self.opening_norm(residual_BSD)
-        caches = []
+        caches: list[Cache] = []
         for i, layer in enumerate(self.layers):
             held = past[i] if past is not None else None
             x_BSD, residual_BSD, cache = layer(x_BSD, residual_BSD, tables, held, absorbed)
@@ -146,9 +168,9 @@ class MTPStep(nn.Module):
         next_ids_BS: Tensor,
         hidden_BSD: Tensor,
         positions_BS: Tensor,
-        past: Tensor | None = None,
+        past: Cache | None = None,
         absorbed: bool = False,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Cache]:
         """Logits of the token after next, hidden states and cache.
 
         Token t's hidden state meets the id of token t + 1, at the position of token t + 1.

@@ -17,6 +17,7 @@ from reference_impl.kernels.collectives import (
     reduce_scatter,
 )
 from reference_impl.kernels.elementwise import (
+    activation,
     add,
     add_rmsnorm,
     concat,
@@ -25,9 +26,11 @@ from reference_impl.kernels.elementwise import (
     rmsnorm,
     rope,
     rope_qk,
+    sigmoid_mul,
     silu_mul,
 )
 from reference_impl.kernels.experts import moe_experts, moe_route
+from reference_impl.kernels.recurrent import causal_conv1d, gated_delta_rule, gated_rmsnorm, mamba2_scan
 from reference_impl.kernels.registry import KERNELS, Call, Kernel, Operand, Work
 
 __all__ = [
@@ -36,18 +39,23 @@ __all__ = [
     "Kernel",
     "Operand",
     "Work",
+    "activation",
     "add",
     "add_rmsnorm",
     "all_gather",
     "all_reduce",
     "attention",
+    "causal_conv1d",
     "concat",
     "embedding",
     "ep_combine",
     "ep_dispatch",
+    "gated_delta_rule",
+    "gated_rmsnorm",
     "grouped_attention",
     "kv_append",
     "linear",
+    "mamba2_scan",
     "mla_absorb_o",
     "mla_absorb_q",
     "mla_attention",
@@ -58,5 +66,6 @@ __all__ = [
     "rmsnorm",
     "rope",
     "rope_qk",
+    "sigmoid_mul",
     "silu_mul",
 ]

@@ -1,5 +1,7 @@
 """Kernels of a transformer besides attention and experts: look-ups, norms, products, rotations, sums."""
 
+from collections.abc import Callable, Mapping
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch code base uses
 from torch import Tensor
@@ -136,6 +138,31 @@ def silu_mul(gate_up: Tensor) -> Tensor:
     """SiLU of the first half of the last axis times the second half."""
     gate, up = gate_up.chunk(2, -1)
     return F.silu(gate) * up
+
+
+def _activation_fake(x: Tensor, name: str) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+_ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "relu2": lambda x: F.relu(x).square(),
+}
+
+
+@kernel("activation", fake=_activation_fake)
+def activation(x: Tensor, name: str) -> Tensor:
+    """The named function of every element."""
+    return _ACTIVATIONS[name](x)
+
+
+def _sigmoid_mul_fake(x: Tensor, gate: Tensor) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@kernel("sigmoid_mul", fake=_sigmoid_mul_fake)
+def sigmoid_mul(x: Tensor, gate: Tensor) -> Tensor:
+    """The input times the sigmoid of the gate, which has its shape or one column."""
+    return x * gate.sigmoid()
 
 
 def _add_fake(x: Tensor, y: Tensor) -> Tensor:

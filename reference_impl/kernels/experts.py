@@ -85,8 +85,10 @@ CLAMP = 7.0
 SWIGLU_SLOPE = 1.702
 
 
-def gated(gate_up: Tensor, activation: str) -> Tensor:
-    """The activation between the two products of an expert, of [.., gate then up]."""
+def activated(gate_up: Tensor, activation: str) -> Tensor:
+    """The activation between the two products of an expert, of [.., gate then up] or of an ungated [.., up]."""
+    if activation == "relu2":
+        return F.relu(gate_up).square()
     gate, up = gate_up.chunk(2, -1)
     if activation == "silu":
         return F.silu(gate) * up
@@ -113,19 +115,20 @@ def _experts_fake(
 def _experts_flop(call: Call) -> Dim:
     """Both products of every row; a rank that holds part of the experts gets that part of the rows."""
     held, width, inter = call["w_down_EDF"].shape
-    rows = call["indices_NK"].n_elements
-    return product(6, rows, width, inter, held) // int(call.scalars["n_experts"])
+    rows, into = call["indices_NK"].n_elements, call["w_gate_up_EGD"].shape[1]
+    return product(2, rows, width, into + inter, held) // int(call.scalars["n_experts"])
 
 
 def _experts_attrs(call: Call) -> dict[str, Scalar]:
     held, width, inter = (int(dim) for dim in call["w_down_EDF"].shape)
-    return {
+    attrs: dict[str, Scalar] = {
         "topk": int(call["indices_NK"].shape[1]),
         "n_experts": int(call.scalars["n_experts"]),
         "n_local_experts": held,
         "hidden": width,
         "inter": inter,
     }
+    return attrs if int(call["w_gate_up_EGD"].shape[1]) == 2 * inter else attrs | {"ungated": 1}
 
 
 @kernel(
@@ -155,7 +158,7 @@ def moe_experts(
 ) -> Tensor:
     """Weighted sum [N, D] of the outputs of those chosen experts that this rank holds.
 
-    The rank holds `first_expert` onwards of `n_experts`; G is 2 F, gate then up. The work counts the weights
+    The rank holds `first_expert` onwards of `n_experts`; G is 2 F, gate then up, or F without gates. The work counts the weights
     of all experts held: a step reads those that some token chose, E (1 - (1 - K / n_experts)^N) on average
     under balanced load, which no closed integer form says. Whoever prices the call finds topk and the expert
     counts in its attributes.
@@ -165,7 +168,7 @@ def moe_experts(
         token, slot = torch.where(indices_NK == first_expert + held)
         if token.numel():
             hidden = F.linear(x_ND[token], w_gate_up_EGD[held], _row(bias_gate_up_EG, held))
-            y = F.linear(gated(hidden, activation), w_down_EDF[held], _row(bias_down_ED, held))
+            y = F.linear(activated(hidden, activation), w_down_EDF[held], _row(bias_down_ED, held))
             out_ND.index_add_(0, token, (y * weights_NK[token, slot, None]).to(x_ND.dtype))
     return out_ND
 

@@ -12,22 +12,28 @@ from torch import Tensor, nn
 from model_graphs.blueprint import FeedForwardSpec, MixtureSpec
 from model_graphs.graph import Shard
 from reference_impl import kernels
-from reference_impl.layers import Add, Layer, Linear, SiluMul, parameter
+from reference_impl.layers import Activation, Add, Layer, Linear, SigmoidMul, SiluMul, parameter
 
 
 class MLP(nn.Module):
-    """SwiGLU with gate and up in one product."""
+    """A product into the intermediate width, an activation, a product back; gate and up are one product."""
 
     def __init__(self, spec: FeedForwardSpec, width: int, component: str) -> None:
         super().__init__()
-        inter = spec.inter
-        self.gate_up_proj = Linear(width, 2 * inter, component, Shard.COLUMN, parts=2)
-        self.silu_mul = SiluMul(component, Shard.COLUMN)
-        self.down_proj = Linear(inter, width, component, Shard.ROW)
+        inter, bias = spec.inter, spec.bias
+        if spec.gated:
+            self.gate_up_proj = Linear(width, 2 * inter, component, Shard.COLUMN, parts=2, bias=bias)
+            self.silu_mul = SiluMul(component, Shard.COLUMN)
+        else:
+            self.up_proj = Linear(width, inter, component, Shard.COLUMN, bias=bias)
+            self.activation = Activation(spec.activation.value, component, Shard.COLUMN)
+        self.gated = spec.gated
+        self.down_proj = Linear(inter, width, component, Shard.ROW, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Output [.., D]."""
-        return self.down_proj(self.silu_mul(self.gate_up_proj(x)))
+        hidden = self.silu_mul(self.gate_up_proj(x)) if self.gated else self.activation(self.up_proj(x))
+        return self.down_proj(hidden)
 
 
 class Router(Layer):
@@ -59,13 +65,17 @@ class Router(Layer):
 
 
 class Experts(Layer):
-    """Routed experts as stacked weights; a rank holds `first_expert` onwards of `n_experts`."""
+    """Routed experts as stacked weights; a rank holds `first_expert` onwards of `n_experts`.
+
+    Without gates, `gate_up_proj` is the product up alone.
+    """
 
     def __init__(self, spec: MixtureSpec, width: int) -> None:
         super().__init__("moe", Shard.EXPERT)
-        self.gate_up_proj = parameter(spec.experts, 2 * spec.inter, width)
+        rows = spec.inter * (2 if spec.gated else 1)
+        self.gate_up_proj = parameter(spec.experts, rows, width)
         self.down_proj = parameter(spec.experts, width, spec.inter)
-        self.gate_up_bias = parameter(spec.experts, 2 * spec.inter) if spec.expert_bias else None
+        self.gate_up_bias = parameter(spec.experts, rows) if spec.expert_bias else None
         self.down_bias = parameter(spec.experts, width) if spec.expert_bias else None
         self.activation = spec.activation.value
         self.first_expert = 0
@@ -88,16 +98,22 @@ class Experts(Layer):
 
 
 class Routed(nn.Module):
-    """The routed half of the mixture."""
+    """The routed half of the mixture; with `latent`, experts work between two products into that width."""
 
     def __init__(self, spec: MixtureSpec, width: int) -> None:
         super().__init__()
         self.gate = Router(spec, width)
-        self.experts = Experts(spec, width)
+        self.latent_in = Linear(width, spec.latent, "moe") if spec.latent else None
+        self.experts = Experts(spec, spec.latent or width)
+        self.latent_out = Linear(spec.latent, width, "moe") if spec.latent else None
 
     def forward(self, x_ND: Tensor) -> Tensor:
         """Each token through its chosen experts."""
-        return self.experts(x_ND, *self.gate(x_ND))
+        weights_NK, indices_NK = self.gate(x_ND)
+        if self.latent_in is not None:
+            x_ND = self.latent_in(x_ND)
+        y_ND = self.experts(x_ND, weights_NK, indices_NK)
+        return y_ND if self.latent_out is None else self.latent_out(y_ND)
 
 
 class MoE(nn.Module):
@@ -107,6 +123,8 @@ class MoE(nn.Module):
         super().__init__()
         self.routed = Routed(spec, width)
         self.shared_experts = MLP(spec.shared, width, "shared_expert") if spec.shared else None
+        self.shared_gate_proj = Linear(width, 1, "gate") if spec.shared_gate else None
+        self.shared_gate = SigmoidMul("shared_expert") if spec.shared_gate else None
         self.add_shared = Add("moe") if spec.shared else None
 
     def forward(self, x_BSD: Tensor) -> Tensor:
@@ -114,5 +132,12 @@ class MoE(nn.Module):
         x_ND = x_BSD.flatten(0, 1)
         y_ND = self.routed(x_ND)
         if self.shared_experts is not None and self.add_shared is not None:
-            y_ND = self.add_shared(y_ND, self.shared_experts(x_ND))
+            y_ND = self.add_shared(y_ND, self.shared(x_ND))
         return y_ND.view(x_BSD.shape)
+
+    def shared(self, x_ND: Tensor) -> Tensor:
+        """The shared expert's output, gated where it has a gate."""
+        y_ND = self.shared_experts(x_ND)
+        if self.shared_gate is None or self.shared_gate_proj is None:
+            return y_ND
+        return self.shared_gate(y_ND, self.shared_gate_proj(x_ND))
