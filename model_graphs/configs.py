@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -45,16 +45,15 @@ class Precision(StrEnum):
     MXFP4 = "mxfp4"  # e2m1 in blocks of 32
 
 
+#: components of a graph whose products a checkpoint may store in low precision
+Component = Literal["attention", "mamba", "linear_attention", "mlp", "shared_expert", "moe", "moe_latent"]
+
+
 class Storage(_Record):
     """The element type of stored weights, and the components whose products are stored in it."""
 
     dtype: Literal["fp8", "fp8_block", "nvfp4", "mxfp4"]
-    components: tuple[Literal["attention", "mlp", "shared_expert", "moe"], ...] = (
-        "attention",
-        "mlp",
-        "shared_expert",
-        "moe",
-    )
+    components: tuple[Component, ...] = get_args(Component)
 
 
 _FORMATS: Mapping[Precision, Storage] = {

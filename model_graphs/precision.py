@@ -170,12 +170,14 @@ def _quantize(consumer: Operator, x: Tensor, dtype: str) -> Operator:
 
 
 def _with_fp8_cache(graph: OperatorGraph) -> OperatorGraph:
-    """The graph with one byte an element of cache."""
+    """The graph with one byte an element of cache; states of recurrent layers stay what they are."""
     blocks = (replace(b, operators=tuple(_fp8_cached(op) for op in b.operators)) for b in graph.blocks)
     return replace(graph, blocks=tuple(blocks))
 
 
 def _fp8_cached(operator: Operator) -> Operator:
+    if not any(tensor.role is Role.CACHE for tensor in (*operator.inputs, *operator.outputs)):
+        return operator
     return replace(
         operator,
         inputs=tuple(_fp8_if_cache(t) for t in operator.inputs),

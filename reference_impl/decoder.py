@@ -11,6 +11,7 @@ References: for multi-token prediction, DeepSeek-V3 report (arXiv 2412.19437) se
 """
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ from reference_impl.parts.recurrent import GatedDeltaNet, Mamba2
 from reference_impl.parts.rotary import Rotary, Tables
 
 #: rows of a layer's tokens, the states of a recurrent one, or nothing
-Cache = Tensor | tuple[Tensor, ...]
+Cache: TypeAlias = Tensor | tuple[Tensor, ...]
 
 
 def _mixer(spec: Mixer, blueprint: Blueprint, table: int) -> nn.Module:

@@ -20,14 +20,14 @@ def load_main_model(model: Decoder, state: State, names: Names = USUAL) -> None:
         InputError: a tensor is missing or has another shape; all of them are named.
     """
     recipes = {
-        "embed_tokens.weight": Recipe(("model.embed_tokens.weight",)),
-        "opening_norm.weight": Recipe(("model.layers.0.input_layernorm.weight",)),
+        "embed_tokens.weight": Recipe((f"model.{names.embedding}.weight",)),
+        "opening_norm.weight": names.norm_recipe(f"model.layers.0.{names.opening_norm}"),
     }
     if not model.blueprint.tied_embeddings:
         recipes["lm_head.weight"] = Recipe(("lm_head.weight",))
     last = len(model.layers) - 1
     for i, layer in enumerate(model.layers):
-        closing = "model.norm" if i == last else f"model.layers.{i + 1}.input_layernorm"
+        closing = f"model.{names.final_norm}" if i == last else f"model.layers.{i + 1}.{names.opening_norm}"
         for name, recipe in _layer_recipes(layer, names, f"model.layers.{i}", closing):
             recipes[f"layers.{i}.{name}"] = recipe
     fill(model, recipes, state)
@@ -39,8 +39,9 @@ def load_mtp(module: MTP, state: State, prefix: str = "layers.0", names: Names =
     Raises:
         InputError: a tensor is missing or has another shape; all of them are named.
     """
-    own = {f"{name}.weight": Recipe((f"{prefix}.{name}.weight",)) for name in ("enorm", "hnorm", "eh_proj")}
-    own["opening_norm.weight"] = Recipe((f"{prefix}.mtp_block.input_layernorm.weight",))
+    own = {f"{name}.weight": names.norm_recipe(f"{prefix}.{name}") for name in ("enorm", "hnorm")}
+    own["eh_proj.weight"] = Recipe((f"{prefix}.eh_proj.weight",))
+    own["opening_norm.weight"] = names.norm_recipe(f"{prefix}.mtp_block.{names.opening_norm}")
     for name, recipe in _layer_recipes(module.layer, names, f"{prefix}.mtp_block", f"{prefix}.post_norm"):
         own[f"layer.{name}"] = recipe
     fill(module, own, state)
@@ -50,8 +51,8 @@ def _layer_recipes(
     layer: DecoderLayer, names: Names, prefix: str, closing: str
 ) -> Iterator[tuple[str, Recipe]]:
     for name in layer.state_dict():
-        if name.startswith("closing_norm."):
-            yield name, Recipe((name.replace("closing_norm", closing),))
+        if name == "closing_norm.weight":
+            yield name, names.norm_recipe(closing)
         else:
             inside = names.recipe(name)
             yield name, replace(inside, names=tuple(f"{prefix}.{own}" for own in inside.names))

@@ -22,13 +22,15 @@ from reference_impl.layers import (
     ExpertDispatch,
     Layer,
     Linear,
+    Norm,
     QKVLinear,
     ReduceScatter,
-    RMSNorm,
+    StackedLinear,
 )
 from reference_impl.parts.attention import AttentionCore, GroupedAttention
 from reference_impl.parts.feed_forward import MLP, Experts, MoE
 from reference_impl.parts.latent_attention import MLA
+from reference_impl.parts.recurrent import CausalConv1d, GatedDeltaNet, Mamba2, Scan
 
 
 class DispatchedExperts(nn.Module):
@@ -69,11 +71,15 @@ def _shard(layer: Layer, layout: Layout, rank: int) -> None:
         layer.first_row = tp_rank * layer.weight.shape[0]
     elif isinstance(layer, QKVLinear):
         _shard_projection(layer, tp, tp_rank)
+    elif isinstance(layer, StackedLinear | CausalConv1d):
+        _shard_stack(layer, tp, tp_rank)
+    elif isinstance(layer, Scan):
+        _shard_heads(layer, tp, tp_rank)
     elif isinstance(layer, Linear):
         _shard_linear(layer, tp, tp_rank)
     elif isinstance(layer, AttentionCore) and layer.sinks is not None:
         layer.sinks = _part(layer.sinks, 0, tp, tp_rank)
-    elif isinstance(layer, RMSNorm) and layer.shard is Shard.COLUMN:
+    elif isinstance(layer, Norm) and layer.shard in (Shard.COLUMN, Shard.CHANNEL):
         layer.weight = _part(layer.weight, 0, tp, tp_rank)
 
 
@@ -89,13 +95,31 @@ def _shard_linear(layer: Linear, tp: int, tp_rank: int) -> None:
             layer.bias = _part(layer.bias, 0, tp, tp_rank, layer.parts)
 
 
+def _shard_stack(layer: StackedLinear | CausalConv1d, tp: int, tp_rank: int) -> None:
+    """The rank's part of each of the matrices or of the groups of channels."""
+    for name in ("weight", "bias"):
+        whole = getattr(layer, name)
+        if whole is not None:
+            parts = [_part(part, 0, tp, tp_rank) for part in whole.split(layer.widths)]
+            setattr(layer, name, nn.Parameter(torch.cat(parts), requires_grad=False))
+    layer.widths = tuple(width // tp for width in layer.widths)
+
+
+def _shard_heads(layer: Scan, tp: int, tp_rank: int) -> None:
+    """The rank's heads."""
+    for name, whole in list(layer.named_parameters(recurse=False)):
+        setattr(layer, name, _part(whole, 0, tp, tp_rank))
+
+
 def _shard_projection(layer: QKVLinear, tp: int, tp_rank: int) -> None:
     """The rank's heads of queries, and its heads of keys and values or its copy of one."""
     heads, kv_heads = layer.heads, layer.kv_heads
     mine, mine_kv = local_heads(heads, tp), local_heads(kv_heads, tp)
     first_kv = tp_rank * mine_kv if kv_heads >= tp else tp_rank // (tp // kv_heads)
-    keys = range(heads + first_kv, heads + first_kv + mine_kv)
-    rows = [*range(tp_rank * mine, (tp_rank + 1) * mine), *keys, *(key + kv_heads for key in keys)]
+    each = 2 if layer.gated else 1  # a query, and its gate
+    keys = range(each * heads + first_kv, each * heads + first_kv + mine_kv)
+    queries = range(each * tp_rank * mine, each * (tp_rank + 1) * mine)
+    rows = [*queries, *keys, *(key + kv_heads for key in keys)]
     for name in ("weight", "bias"):
         whole = getattr(layer, name)
         if whole is not None:
@@ -106,9 +130,10 @@ def _shard_projection(layer: QKVLinear, tp: int, tp_rank: int) -> None:
 
 def _shard_experts(experts: Experts, layout: Layout, rank: int) -> None:
     ep_rank, width_rank = divmod(rank, layout.moe_tp)
-    cut = [("gate_up_proj", 1, 2), ("down_proj", 2, 1)]
+    parts_up = experts.gate_up_proj.shape[1] // experts.down_proj.shape[2]
+    cut = [("gate_up_proj", 1, parts_up), ("down_proj", 2, 1)]
     if experts.gate_up_bias is not None and experts.down_bias is not None:
-        cut.append(("gate_up_bias", 1, 2))
+        cut.append(("gate_up_bias", 1, parts_up))
         experts.down_bias = _once(_part(experts.down_bias, 0, layout.ep, ep_rank), width_rank)
     for name, axis, parts in cut:
         held = _part(getattr(experts, name), 0, layout.ep, ep_rank)
@@ -147,6 +172,8 @@ def _meet(module: nn.Module, tp: int) -> None:
     """
     if isinstance(module, GroupedAttention | MLA):
         _after(module.o_proj, "all_reduce", AllReduce("tp", tp))
+    elif isinstance(module, Mamba2 | GatedDeltaNet):
+        _after(module.out_proj, "all_reduce", AllReduce("tp", tp))
     elif isinstance(module, MLP) and module.down_proj.component != "shared_expert":
         _after(module.down_proj, "all_reduce", AllReduce("tp", tp))
     elif isinstance(module, MoE):

@@ -7,7 +7,9 @@ from model_graphs.architectures.deepseek import DeepSeekV3Config
 from model_graphs.architectures.gpt_oss import GptOssConfig
 from model_graphs.architectures.llama import LlamaConfig
 from model_graphs.architectures.minimax import MiniMaxM2Config
+from model_graphs.architectures.nemotron_h import NemotronHConfig
 from model_graphs.architectures.qwen import Qwen2Config, Qwen3Config, Qwen3MoeConfig
+from model_graphs.architectures.qwen3_5 import Qwen35MoeConfig
 
 CONFIGS: tuple[type[ModelConfig], ...] = (
     DeepSeekV3Config,
@@ -17,6 +19,8 @@ CONFIGS: tuple[type[ModelConfig], ...] = (
     Qwen3MoeConfig,
     GptOssConfig,
     MiniMaxM2Config,
+    NemotronHConfig,
+    Qwen35MoeConfig,
 )
 
 #: class of the config by the name under `architectures` of a `config.json`

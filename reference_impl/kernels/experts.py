@@ -86,7 +86,7 @@ SWIGLU_SLOPE = 1.702
 
 
 def activated(gate_up: Tensor, activation: str) -> Tensor:
-    """The activation between the two products of an expert, of [.., gate then up] or of an ungated [.., up]."""
+    """The activation between the two products of an expert, of [.., gate then up], or of [.., up] alone."""
     if activation == "relu2":
         return F.relu(gate_up).square()
     gate, up = gate_up.chunk(2, -1)
@@ -158,10 +158,10 @@ def moe_experts(
 ) -> Tensor:
     """Weighted sum [N, D] of the outputs of those chosen experts that this rank holds.
 
-    The rank holds `first_expert` onwards of `n_experts`; G is 2 F, gate then up, or F without gates. The work counts the weights
-    of all experts held: a step reads those that some token chose, E (1 - (1 - K / n_experts)^N) on average
-    under balanced load, which no closed integer form says. Whoever prices the call finds topk and the expert
-    counts in its attributes.
+    The rank holds `first_expert` onwards of `n_experts`; G is 2 F, gate then up, or F without gates. The
+    work counts the weights of all experts held: a step reads those that some token chose, E (1 - (1 - K /
+    n_experts)^N) on average under balanced load, which no closed integer form says. Whoever prices the call
+    finds topk and the expert counts in its attributes.
     """
     out_ND = torch.zeros_like(x_ND)
     for held in range(w_down_EDF.shape[0]):

@@ -2,11 +2,12 @@
 
 Dimensions: B sequences, S new tokens, X channels, W tokens of a convolution, H heads, G groups of heads, P
 width of a head, N size of its state, K key heads, C width of a key, V width of a value. A state is what a
-sequence leaves behind, of one size however long it is; none means an empty sequence. States of scans are fp32.
+sequence leaves behind, of one size however long it is; none means an empty sequence. Those of scans are fp32.
 
 The work is that of the chunked algorithms: inside a chunk of Q tokens each token meets the others as in
 attention, the state carries what came before. Elementwise work is left out, as everywhere, and so is the
-inverse of the delta rule's Q x Q triangle. FLOP of pairs are dense, causal FLOP those at or below the diagonal.
+inverse of the delta rule's Q x Q triangle. FLOP count all pairs of a chunk, causal FLOP those at or below
+the diagonal.
 
 References: Mamba-2 (arXiv 2405.21060) section 6; DeltaNet in chunks (arXiv 2406.06484) section 3.2; Gated
 DeltaNet (arXiv 2412.06464) section 3.3.
@@ -128,7 +129,7 @@ def _scan_attrs(call: Call) -> dict[str, Scalar]:
     return {
         "n_heads": int(heads),
         "head_dim": int(width),
-        "n_groups": int(groups),
+        "n_state_groups": int(groups),
         "state_dim": int(state),
         "chunk": int(call.scalars["chunk"]),
     }
@@ -170,11 +171,10 @@ def mamba2_scan(
     decay_BHS = dt_BHS * -A_log_H.float().exp().view(1, heads, 1)
     b_BHSN, c_BHSN = (z.float().transpose(1, 2).repeat_interleave(per_group, 1) for z in (B_BSGN, C_BSGN))
     state = _initial(state_BHPN, x_BHSP, x_BHSP.shape[0], heads, x_BHSP.shape[3], b_BHSN.shape[3])
+    pieces = (z.split(chunk, 2) for z in (x_BHSP * dt_BHS.unsqueeze(-1), decay_BHS, b_BHSN, c_BHSN))
     outputs = []
-    for piece in zip(
-        *(z.split(chunk, 2) for z in (x_BHSP * dt_BHS.unsqueeze(-1), decay_BHS, b_BHSN, c_BHSN)), strict=True
-    ):
-        out, state = _scan_chunk(*piece, state)
+    for x, decay, b, c in zip(*pieces, strict=True):
+        out, state = _scan_chunk(x, decay, b, c, state)
         outputs.append(out)
     y_BHSP = torch.cat(outputs, 2) + x_BHSP * D_H.float().view(1, heads, 1, 1)
     return y_BHSP.transpose(1, 2).to(x_BSHP.dtype).contiguous(), state
@@ -289,10 +289,10 @@ def gated_delta_rule(
     v, rate = v_BSHV.float().transpose(1, 2), rate_BSH.float().sigmoid().transpose(1, 2)
     decay = -A_log_H.float().exp() * F.softplus(decay_BSH.float() + dt_bias_H.float())
     state = _initial(state_BHCV, v, n_batch, heads, q.shape[3], width)
-    pieces = (z.split(DELTA_CHUNK, 2) for z in (q * q.shape[3] ** -0.5, k, v, decay.transpose(1, 2), rate))
+    whole = (q * q.shape[3] ** -0.5, k, v, decay.transpose(1, 2), rate)
     outputs = []
-    for piece in zip(*pieces, strict=True):
-        out, state = _delta_chunk(*piece, state)
+    for q, k, v, decay, rate in zip(*(z.split(DELTA_CHUNK, 2) for z in whole), strict=True):
+        out, state = _delta_chunk(q, k, v, decay, rate, state)
         outputs.append(out)
     return torch.cat(outputs, 2).transpose(1, 2).to(v_BSHV.dtype).contiguous(), state
 

@@ -6,6 +6,8 @@ experts of this rank, K experts a token.
 References: DeepSeek-V3 report (arXiv 2412.19437) sections 2.1.2 and 4.2.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -97,15 +99,28 @@ class Experts(Layer):
         )
 
 
+class LatentLinear(Linear):
+    """The product into the width that experts work in, or out of it; which of the two a layout must know."""
+
+    def __init__(self, k: int, n: int, direction: str) -> None:
+        super().__init__(k, n, "moe_latent")
+        self.direction = direction
+
+    @property
+    def attrs(self) -> Mapping[str, int | str]:
+        """The direction."""
+        return {"latent": self.direction}
+
+
 class Routed(nn.Module):
     """The routed half of the mixture; with `latent`, experts work between two products into that width."""
 
     def __init__(self, spec: MixtureSpec, width: int) -> None:
         super().__init__()
         self.gate = Router(spec, width)
-        self.latent_in = Linear(width, spec.latent, "moe") if spec.latent else None
+        self.latent_in = LatentLinear(width, spec.latent, "in") if spec.latent else None
         self.experts = Experts(spec, spec.latent or width)
-        self.latent_out = Linear(spec.latent, width, "moe") if spec.latent else None
+        self.latent_out = LatentLinear(spec.latent, width, "out") if spec.latent else None
 
     def forward(self, x_ND: Tensor) -> Tensor:
         """Each token through its chosen experts."""
@@ -132,12 +147,8 @@ class MoE(nn.Module):
         x_ND = x_BSD.flatten(0, 1)
         y_ND = self.routed(x_ND)
         if self.shared_experts is not None and self.add_shared is not None:
-            y_ND = self.add_shared(y_ND, self.shared(x_ND))
+            shared_ND = self.shared_experts(x_ND)
+            if self.shared_gate is not None and self.shared_gate_proj is not None:
+                shared_ND = self.shared_gate(shared_ND, self.shared_gate_proj(x_ND))
+            y_ND = self.add_shared(y_ND, shared_ND)
         return y_ND.view(x_BSD.shape)
-
-    def shared(self, x_ND: Tensor) -> Tensor:
-        """The shared expert's output, gated where it has a gate."""
-        y_ND = self.shared_experts(x_ND)
-        if self.shared_gate is None or self.shared_gate_proj is None:
-            return y_ND
-        return self.shared_gate(y_ND, self.shared_gate_proj(x_ND))

@@ -1,4 +1,4 @@
-"""Operators that only move bytes: norms, rotary embedding, activations, quantisation, cache writes."""
+"""Operators that only move bytes: norms, short convolutions, rotary embedding, activations, cache writes."""
 
 from dataclasses import dataclass
 
@@ -16,6 +16,12 @@ KINDS = (
     "rope_qk",
     "kv_append",
     "silu_mul",
+    "activation",
+    "sigmoid_mul",
+    "gated_rmsnorm",
+    "causal_conv1d",
+    "mamba2_scan",
+    "gated_delta_rule",
     "moe_route",
     "add",
     "concat",

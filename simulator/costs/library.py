@@ -188,11 +188,13 @@ class KernelLibrary:
         moe_ep: int = 1,
         dtype: str = "fp8_block",
         distribution: str = "power_law_1.01",
+        *,
+        gated: bool = True,
     ) -> KernelEstimate:
         """Routed experts of the busiest rank.
 
         `tokens` are those of all ranks before dispatch; `inter` is the width of an expert before `moe_tp`
-        splits it.
+        splits it; experts that are not `gated` have one product into it instead of two.
 
         Raises:
             InputError: the ways do not divide, or the distribution is unknown.
@@ -204,11 +206,13 @@ class KernelLibrary:
 
         def formula(c: Any, t: FloatArray) -> Priced:
             load = expert_load(t, experts, topk, moe_ep, distribution)
-            dims = [dim * np.ones_like(t) for dim in (hidden, inter / moe_tp, topk, experts / moe_ep)]
-            return moe_latency(MoeShape(load, element_bytes(dtype), t, *dims), peak, self.device, c)
+            one = np.ones_like(t)
+            widths = (hidden * one, inter / moe_tp * one, topk * one, experts / moe_ep * one)
+            shape = MoeShape(load, element_bytes(dtype), t, *widths, products_in=2 if gated else 1)
+            return moe_latency(shape, peak, self.device, c)
 
         choice = moe_kernels(self.backend, dtype, self.device.architecture)
-        key = (hidden, inter, topk, experts, moe_tp, moe_ep, distribution)
+        key = (hidden, inter, topk, experts, moe_tp, moe_ep, distribution, gated)
         estimate = self._price("moe", dtype, choice, formula, tokens, memo_key=key)
         if not choice.bulk or np.all(np.asarray(tokens) < BULK_TOKENS):
             return estimate

@@ -21,6 +21,7 @@ from simulator.costs.estimates import FloatArray, KernelEstimate
 from simulator.costs.figures import element_bytes
 from simulator.costs.library import KernelLibrary
 from simulator.costs.prefill import MLA_QUERY_DIM, MLA_VALUE_DIM
+from simulator.costs.recurrent import recurrence
 
 Bindings = Mapping[str, Any]
 Pricer = Callable[[KernelLibrary, Operator, Bindings], KernelEstimate]
@@ -148,6 +149,10 @@ def _grouped_attention(library: KernelLibrary, operator: Operator, bindings: Bin
     return library.attention_prefill(batch, new, heads, kv_heads, width, window, dtype, cache.dtype, past)
 
 
+def _recurrence(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
+    return recurrence(library, operator, traffic_bytes(operator, bindings), bindings)
+
+
 def _moe_experts(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
     """Routed experts of the busiest rank; a layout leaves local widths and global expert counts."""
     n_experts = _attribute(operator, "n_experts")
@@ -161,6 +166,7 @@ def _moe_experts(library: KernelLibrary, operator: Operator, bindings: Bindings)
         _expert_ranks(operator),
         operator.compute_dtype,
         str(operator.attrs.get("distribution", "power_law_1.01")),
+        gated="ungated" not in operator.attrs,
     )
 
 
@@ -222,6 +228,8 @@ _PRICERS: dict[str, Pricer] = {
     "mla_attention": _mla_attention,
     "attention": _attention,
     "grouped_attention": _grouped_attention,
+    "mamba2_scan": _recurrence,
+    "gated_delta_rule": _recurrence,
     "moe_experts": _moe_experts,
     "moe_route": _moe_route,
 }
