@@ -33,10 +33,10 @@ def recurrence(
     moved = library.bandwidth_bound(traffic_bytes, operator.kind)
     new = np.asarray(bindings.get("S", 1), np.float64)
     if np.all(new <= 1):
-        return weakened(moved, f"{operator.kind} priced by the bytes of its state")
+        return weakened(moved, f"{operator.kind}: no table fitted, priced by the bytes of its state")
     computed = _products(library, operator, new, bindings)
     longer = from_threshold(moved, computed, computed.latency_s > moved.latency_s)
-    return weakened(longer, f"{operator.kind} priced by its bytes or its FLOP in a batched GEMM")
+    return weakened(longer, f"{operator.kind}: no table fitted, priced by its bytes or as a batched GEMM")
 
 
 def _products(
