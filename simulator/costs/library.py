@@ -34,7 +34,8 @@ from simulator.costs.kernel_choice import (
 from simulator.costs.moe import MoeShape, moe_latency
 from simulator.costs.numerics import Priced
 from simulator.costs.prefill import PrefillShape, mla_prefill_shape, prefill_latency
-from simulator.costs.pricing import Pricing, fastest, from_threshold
+from simulator.costs.pricing import Pricing, fastest, from_threshold, weakened
+from simulator.costs.recurrent import RECURRENCES, RecurrenceShape, recurrence_latency
 
 _NO_TRAFFIC_BYTES = 1e-6
 
@@ -229,6 +230,21 @@ class KernelLibrary:
             return bandwidth_latency(traffic, self.device, c)
 
         return self._price("bandwidth", "any", KernelChoice(("elementwise",)), formula, traffic_bytes)
+
+    def recurrence(
+        self, kind: str, flop: ArrayLike, traffic_bytes: ArrayLike, blocks: ArrayLike
+    ) -> KernelEstimate:
+        """A scan in chunks, `blocks` of which can run at the same time; kinds are `RECURRENCES`."""
+        launches = RECURRENCES[kind].launches
+        peak = self.device.peak("bf16")
+
+        def formula(c: Any, flop: FloatArray, traffic: FloatArray, blocks: FloatArray) -> Priced:
+            return recurrence_latency(RecurrenceShape(flop, traffic, blocks, launches), peak, self.device, c)
+
+        choice = KernelChoice(("elementwise",))
+        dims = (flop, traffic_bytes, blocks)
+        priced = self._price("bandwidth", "any", choice, formula, *dims, memo_key=launches)
+        return weakened(priced, f"{kind}: no table fitted, half the peak of a busy SM assumed")
 
     def collective(
         self, op: str, n_ranks: int, message_bytes: ArrayLike, *, bytes_per_token: float | None = None

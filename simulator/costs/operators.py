@@ -21,7 +21,7 @@ from simulator.costs.estimates import FloatArray, KernelEstimate
 from simulator.costs.figures import element_bytes
 from simulator.costs.library import KernelLibrary
 from simulator.costs.prefill import MLA_QUERY_DIM, MLA_VALUE_DIM
-from simulator.costs.recurrent import recurrence
+from simulator.costs.recurrent import RECURRENCES
 
 Bindings = Mapping[str, Any]
 Pricer = Callable[[KernelLibrary, Operator, Bindings], KernelEstimate]
@@ -150,7 +150,14 @@ def _grouped_attention(library: KernelLibrary, operator: Operator, bindings: Bin
 
 
 def _recurrence(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
-    return recurrence(library, operator, traffic_bytes(operator, bindings), bindings)
+    """One step of every sequence's state, or its new tokens in chunks."""
+    traffic, new = traffic_bytes(operator, bindings), np.asarray(bindings.get("S", 1), np.float64)
+    if np.all(new <= 1):
+        return library.bandwidth_bound(traffic, operator.kind)
+    blocks = np.asarray(bindings["B"]) * _attribute(operator, "n_heads")
+    if not RECURRENCES[operator.kind].sequential:
+        blocks = blocks * np.ceil(new / _attribute(operator, "chunk"))
+    return library.recurrence(operator.kind, operator.flop.evaluate(bindings), traffic, blocks)
 
 
 def _moe_experts(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
