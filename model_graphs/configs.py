@@ -56,6 +56,7 @@ class Storage(_Record):
     components: tuple[Component, ...] = get_args(Component)
 
 
+_FOLDER: Traversable = files("model_graphs") / "configs"
 _FORMATS: Mapping[Precision, Storage] = {
     Precision.FP8: Storage(dtype="fp8"),
     Precision.FP4: Storage(dtype="nvfp4"),
@@ -75,7 +76,7 @@ class Provenance(_Record):
 
 
 class _ModelFile(_Record):
-    """A file of `model_graphs/configs`."""
+    """A file of `model_graphs/configs`; its `config` holds what `config.json` says of the architecture."""
 
     schema_version: Literal[1]
     key: str
@@ -98,14 +99,21 @@ class _ModelFile(_Record):
     @classmethod
     def _is_of_its_architecture(cls, figures: Any, info: ValidationInfo) -> ModelConfig | None:
         kind = ARCHITECTURES.get(info.data.get("architecture", ""))
-        return kind.model_validate(figures) if kind and figures is not None else None
+        if kind is None or not isinstance(figures, dict):
+            return None
+        problems = [replace(problem, path=key) for key, problem in kind.foreign(figures)]
+        if problems:
+            raise InputError(*problems)
+        return kind.model_validate(kind.normalised(figures))
 
     @model_validator(mode="after")
     def _fields_exist(self) -> Self:
         if (self.config is None) == (self.config_of is None):
             raise InputError(Problem("exactly one of config and config_of must be given"))
-        known = ARCHITECTURES[self.architecture].model_fields
-        unknown = [name for entry in self.sources for name in entry.fields if name not in known]
+        kind = ARCHITECTURES[self.architecture]
+        known = {*kind.model_fields, *kind.fixed}
+        named = [name for entry in self.sources for name in entry.fields]
+        unknown = [name for name in named if name.split(".")[0] not in known]
         if unknown:
             requirement = "must be a field of the config"
             raise InputError(
@@ -159,7 +167,7 @@ class ModelRecord:
 
 def list_models() -> tuple[ModelRecord, ...]:
     """Every shipped model, by key."""
-    return tuple(_registry()[key] for key in sorted(_registry()))
+    return tuple(_model(key) for key in _keys())
 
 
 def resolve_model(name: str) -> ModelRecord:
@@ -169,6 +177,8 @@ def resolve_model(name: str) -> ModelRecord:
         InputError: nothing is known under the name, or the file is not a valid config of a known
             architecture.
     """
+    if (_FOLDER / f"{name.lower()}.yaml").is_file():
+        return _model(name.lower())
     known = _names()
     if name.lower() in known:
         return known[name.lower()]
@@ -195,21 +205,23 @@ def _names() -> Mapping[str, ModelRecord]:
     return named | {record.key: record for record in list_models()}
 
 
+def _keys() -> list[str]:
+    names = (file.name for file in _FOLDER.iterdir())
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+
+
 @cache
-def _registry() -> Mapping[str, ModelRecord]:
-    folder = files("model_graphs") / "configs"
-    read = [_read_model_file(file) for file in folder.iterdir() if file.name.endswith(".yaml")]
-    written = {file.key: file for file in read}
-    return {file.key: _record(file, written) for file in read}
+def _written(key: str) -> _ModelFile:
+    file = validate_file(_ModelFile, _FOLDER / f"{key}.yaml", f"model_graphs/configs/{key}.yaml")
+    assert file.key == key, f"{key}.yaml must hold the model of its name"
+    return file
 
 
-def _read_model_file(file: Traversable) -> _ModelFile:
-    return validate_file(_ModelFile, file, f"model_graphs/configs/{file.name}")
-
-
-def _record(file: _ModelFile, written: Mapping[str, _ModelFile]) -> ModelRecord:
+@cache
+def _model(key: str) -> ModelRecord:
+    file = _written(key)
     graph_key = file.config_of or file.key
-    origin = written[graph_key]
+    origin = _written(graph_key)
     config = origin.config
     assert config is not None, f"{file.key} must take its config from a file that holds one"
     return ModelRecord(

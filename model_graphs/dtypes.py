@@ -6,6 +6,10 @@
 | fp8 | 1 byte (e4m3) | one a tensor, not counted |
 | fp8_block | 1 byte (e4m3) | fp32 for 128x128 blocks of a weight, for 128 elements of an activation's row |
 | nvfp4 | 4 bits (e2m1) | fp8 for 16 elements of a row; the one of the tensor is not counted |
+| mxfp8 | 1 byte (e4m3) | a power of two in 8 bits for 32 elements of a row |
+| mxfp4 | 4 bits (e2m1) | a power of two in 8 bits for 32 elements of a row |
+
+References: OCP Microscaling Formats (MX) Specification 1.0, section 5.
 """
 
 from hardware_specs.records.errors import InputError, Problem, nearest
@@ -13,7 +17,9 @@ from model_graphs.expressions import ZERO, Expression, ceil_div, product
 from model_graphs.graph import Role, Tensor
 
 #: what matrix units multiply in, after the passes
-COMPUTE_DTYPES = ("bf16", "fp8", "fp8_block", "nvfp4")
+COMPUTE_DTYPES = ("bf16", "fp8", "fp8_block", "nvfp4", "mxfp4")
+#: what rows are quantised to where it is not what the weights beside them are stored in
+ROW_DTYPES = {"mxfp4": "mxfp8"}
 
 _ELEMENT_BITS = {
     "bf16": 16,
@@ -24,10 +30,12 @@ _ELEMENT_BITS = {
     "fp8": 8,
     "fp8_block": 8,
     "nvfp4": 4,
+    "mxfp8": 8,
+    "mxfp4": 4,
 }
 #: elements of a row that share a scale
-BLOCK_WIDTH = {"fp8_block": 128, "nvfp4": 16}
-_SCALE_BYTES = {"fp8_block": 4, "nvfp4": 1}
+BLOCK_WIDTH = {"fp8_block": 128, "nvfp4": 16, "mxfp8": 32, "mxfp4": 32}
+_SCALE_BYTES = {"fp8_block": 4, "nvfp4": 1, "mxfp8": 1, "mxfp4": 1}
 
 
 def tensor_bytes(tensor: Tensor) -> Expression:

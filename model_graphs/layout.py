@@ -165,10 +165,12 @@ class _LayoutPass(BlockRewriter):
         self._tokens = -1  # operator whose result the router reads
         self._expert_input = -1  # the same, or a product of it into the width that experts work in
         self._router = -1
+        self._sums_shared = False  # the sum with a shared expert is where tensor-parallel ranks meet
 
     def run(self, block: Block) -> Block:
         """The block with the rank's operators."""
         routed = {"moe_route": self._route, "moe_experts": self._experts}
+        self._sums_shared = any(op.kind == "add" and op.component == "moe" for op in block.operators)
         for index, operator in enumerate(block.operators):
             plain = self._latent if "latent" in operator.attrs else self._dense
             self.holder[index] = routed.get(operator.kind, plain)(operator)
@@ -201,19 +203,23 @@ class _LayoutPass(BlockRewriter):
 
     def _latent(self, operator: Operator) -> int:
         """The product into the experts' width, of all tokens that they see, or the one out of it."""
-        if self._layout.gathers_tokens:
-            operator = with_more_tokens(operator, self._layout.dp)
+        dp = self._layout.dp if self._layout.gathers_tokens else 1
+        local = with_more_tokens(operator, dp)
         if operator.attrs["latent"] == "in":
-            self._expert_input = self.append(operator, [self._tokens])
+            self._expert_input = self.append(local, [self._tokens])
             return self._expert_input
-        return self._scattered(operator, self.append(operator, self.moved(operator)))
+        return self._routed_result(operator, local, self.append(local, self.moved(operator)))
 
-    def _scattered(self, operator: Operator, position: int) -> int:
-        """The routed part's result back to the tokens' own ranks, where it is one of gathered tokens."""
-        if not self._layout.gathers_tokens:
+    def _routed_result(self, operator: Operator, local: Operator, position: int) -> int:
+        """The routed part's result on the tokens' own ranks, summed there unless a shared expert joins."""
+        layout = self._layout
+        if layout.gathers_tokens:
+            name = _beside(operator, "reduce_scatter")
+            position = self.append(reduce_scatter(name, local.outputs[0], "dp", layout.dp), [position])
+        if layout.tp == 1 or self._sums_shared:
             return position
-        dp, name = self._layout.dp, _beside(operator, "reduce_scatter")
-        return self.append(reduce_scatter(name, operator.outputs[0], "dp", dp), [position])
+        meeting = all_reduce(_beside(operator, "all_reduce"), operator.outputs[0], "tp", layout.tp)
+        return self.append(meeting, [position])
 
     def _experts(self, operator: Operator) -> int:
         layout = self._layout
@@ -225,7 +231,7 @@ class _LayoutPass(BlockRewriter):
         if layout.gathers_tokens:
             local = with_more_tokens(local, layout.dp)
         worked = self.append(local, [self._expert_input, self._router])
-        return worked if self._expert_input != self._tokens else self._scattered(local, worked)
+        return worked if self._expert_input != self._tokens else self._routed_result(operator, local, worked)
 
 
 def _inside(operator: Operator, name: str) -> str:

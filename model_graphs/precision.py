@@ -17,7 +17,7 @@ from dataclasses import replace
 from hardware_specs.records.errors import InputError, Problem, nearest
 from model_graphs.collectives import dispatched_bytes
 from model_graphs.configs import Storage
-from model_graphs.dtypes import BLOCK_WIDTH
+from model_graphs.dtypes import BLOCK_WIDTH, ROW_DTYPES
 from model_graphs.graph import Block, Operator, OperatorGraph, Role, Shard, Tensor
 from model_graphs.rewriting import BlockRewriter
 from model_graphs.sharding import activation_bytes, weight_bytes, with_tensors
@@ -89,6 +89,7 @@ class _PrecisionPass(BlockRewriter):
     def __init__(self, dtype: str, components: Collection[str], compute: str) -> None:
         super().__init__()
         self._dtype = dtype
+        self._row_dtype = ROW_DTYPES.get(dtype, dtype)
         self._components = components
         self._compute = compute
         self._quantised: dict[tuple[int, Tensor], int] = {}  # source and tensor -> its quantize operator
@@ -103,14 +104,14 @@ class _PrecisionPass(BlockRewriter):
         deps = self.moved(operator)
         if operator.kind == "ep_dispatch" and "moe" in self._components and self._compute != "bf16":
             return self.append(
-                _quantised_dispatch(operator, self._dtype), self._quantised_deps(operator, deps)
+                _quantised_dispatch(operator, self._row_dtype), self._quantised_deps(operator, deps)
             )
         if not self._is_stored(operator):
             return self.append(operator, deps)
         stored = _stored(operator, self._dtype)
         if self._compute == "bf16":
             return self.append(stored, deps)
-        computed = replace(_on_quantised(stored, self._dtype), compute_dtype=self._compute)
+        computed = replace(_on_quantised(stored, self._row_dtype), compute_dtype=self._compute)
         return self.append(computed, self._quantised_deps(operator, deps))
 
     def _is_stored(self, operator: Operator) -> bool:
@@ -124,7 +125,7 @@ class _PrecisionPass(BlockRewriter):
         x = consumer.inputs[0]
         key = (source, replace(x, name=""))
         if key not in self._quantised:
-            self._quantised[key] = self.append(_quantize(consumer, x, self._dtype), [source])
+            self._quantised[key] = self.append(_quantize(consumer, x, self._row_dtype), [source])
         return [self._quantised[key], *others]
 
 

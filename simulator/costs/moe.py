@@ -52,7 +52,8 @@ class MoeShape:
     """
 
     load: ExpertLoad
-    element_bytes: float
+    weight_bytes: float  # of an element
+    row_bytes: float  # of an element of what a grouped GEMM reads
     tokens: FloatArray
     hidden: FloatArray
     inter: FloatArray
@@ -71,8 +72,8 @@ class MoeShape:
     @property
     def traffic_bytes(self) -> FloatArray:
         """Weights of the active experts once, rows in and out."""
-        weights = self.load.active * (self.products_in + 1) * self.hidden * self.inter * self.element_bytes
-        return weights + self.load.rows * self.hidden * (2 * self.element_bytes + 2)
+        weights = self.load.active * (self.products_in + 1) * self.hidden * self.inter * self.weight_bytes
+        return weights + self.load.rows * self.hidden * (2 * self.row_bytes + 2)
 
 
 def moe_latency(shape: MoeShape, peak_flop_per_s: float, device: DeviceFigures, c: MoeConstants) -> Priced:
@@ -111,7 +112,8 @@ def _grouped_gemm(
     penalty = np.maximum(c.small_tile_penalty * (1 / TILE_ROWS + 1 / _TILE_COLUMNS - 1 / 64), 0)
     sm_flop_per_s = peak / device.n_sm * c.tensor_efficiency / (1 + penalty)
     tensor_s = waves * 2 * TILE_ROWS * _TILE_COLUMNS * (k[:, None] + c.prologue_k) / sm_flop_per_s
-    traffic = (load.active * n * k + load.rows * k) * shape.element_bytes + load.rows * n * _OUTPUT_BYTES
+    operands = load.active * n * k * shape.weight_bytes + load.rows * k * shape.row_bytes
+    traffic = operands + load.rows * n * _OUTPUT_BYTES
     memory_s = traffic / (c.bandwidth_efficiency * device.bandwidth_bytes_per_s)
     total_s = smooth_max(c.sharpness, tensor_s, np.broadcast_to(memory_s[:, None], tensor_s.shape))
     best = np.argmin(total_s, axis=1)

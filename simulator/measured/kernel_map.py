@@ -57,7 +57,7 @@ def fit(case: KernelCase, rows: Rows) -> Any:
 @lru_cache(maxsize=64)
 def prior_constants(case: KernelCase) -> Any:
     """Where a fit begins and what it is drawn to: the sibling's constants, or the medians of the family."""
-    return fit(case.sibling, case.sibling.rows) if case.sibling else case.prior_constants
+    return fit(case.sibling, case.sibling.fit_rows) if case.sibling else case.prior_constants
 
 
 def fixed_constants(case: KernelCase) -> frozenset[str]:
