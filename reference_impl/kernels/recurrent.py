@@ -46,7 +46,9 @@ def causal_conv1d(
     past = x_BSX.new_zeros((n_batch, channels, before)) if state_BXW is None else state_BXW
     seen = torch.cat([past, x_BSX.transpose(1, 2)], -1)
     summed = F.conv1d(seen, weight_XW.unsqueeze(1), bias_X, groups=channels)
-    return F.silu(summed).transpose(1, 2).contiguous(), seen[..., n_new:].clone()
+    return F.silu(summed).transpose(1, 2).contiguous(), seen[..., n_new:].clone(
+        memory_format=torch.contiguous_format
+    )
 
 
 def _gated_norm_fake(

@@ -232,6 +232,15 @@ class Pair:
         return model
 
 
+def strengthen_states(model: nn.Module) -> None:
+    """Weights under which a recurrent state decays slowly and weighs as much as what skips it."""
+    for name, parameter in model.named_parameters():
+        if name.endswith("conv1d.weight"):
+            parameter.mul_(20)
+        elif name.endswith("A_log"):
+            parameter.sub_(2)
+
+
 def lower_norms(model: nn.Module) -> None:
     """Weights of norms that are stored as what they exceed one by; those of gated norms are stored whole."""
     for name, parameter in model.named_parameters():
@@ -250,6 +259,7 @@ def make_pair(name: str) -> Pair:
         randomise(independent)
         for parameter in (p for n, p in independent.named_parameters() if n.endswith("bias")):
             parameter.normal_(0, 0.1)
+        strengthen_states(independent)
         if family.norms_above_one:
             lower_norms(independent)
         ids = torch.randint(0, family.blueprint.vocab_size, (N_SEQUENCES, N_TOKENS))
