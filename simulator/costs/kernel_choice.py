@@ -91,10 +91,18 @@ def check_backend(backend: str) -> str:
     return backend
 
 
+_SHARED_GEMM = {"bf16": "cublas", "fp8_block": "trtllm"}
+
+
 def gemm_kernels(backend: str, dtype: str) -> KernelChoice:
-    """An engine's own fp8 and nvfp4 kernels; bf16 and fp8_block come close to one library for all engines."""
-    shared = {"bf16": ("cublas",), "fp8_block": ("trtllm",)}.get(dtype)
-    return KernelChoice(shared or tuple(dict.fromkeys((backend, *BACKENDS))))
+    """An engine's own fp8 and nvfp4 kernels; bf16 and fp8_block come close to one library for all engines.
+
+    TensorRT-LLM's table of nvfp4 times the quantisation of the input too, an operator of its own here.
+    """
+    if dtype in _SHARED_GEMM:
+        return KernelChoice((_SHARED_GEMM[dtype],))
+    order = BACKENDS if dtype == "nvfp4" and backend == "trtllm" else (backend, *BACKENDS)
+    return KernelChoice(tuple(dict.fromkeys(order)))
 
 
 def moe_kernels(backend: str, dtype: str, architecture: str) -> KernelChoice:

@@ -7,7 +7,7 @@ the widths.
     References: SemiAnalysisAI/InferenceX (InferenceMAX), benchmarks/dsr1_{fp4,fp8}_b200*.sh,
     dsr1_fp8_h200*.sh, dsr1_*_trt*.sh: scheduler-recv-interval, chunked-prefill-size, mem-fraction-static,
     max-running-requests of SGLang; max_num_tokens = (concurrency + isl + 127) rounded down to 64,
-    attention_dp_config of TensorRT-LLM.
+    attention_dp_config of TensorRT-LLM; 70b_*_vllm*.sh: kv-cache-dtype fp8 of vLLM's Llama runs.
 """
 
 from typing import Any

@@ -62,6 +62,8 @@ def serving_row(record: Record) -> MeasuredRow:
     day = record.get("measured", "")
     scripted = bool(day) and DYNAMO not in flags and model.startswith("deepseek-")
     options = grid_options(backend, record.get("image", ""), isl, osl)
+    if backend == "vllm" and model == "llama-3.1-70b" and day:
+        options = {"kv_dtype": "fp8"}
     if scripted:
         options = launch_options(backend, record["system"], precision, tp, isl, concurrency, day)
     deployment = Deployment(
@@ -83,7 +85,8 @@ def serving_row(record: Record) -> MeasuredRow:
         output_tokens=Lengths(law=law, mean=osl),
     )
     assumed = [f"client lengths {law}", *flags]
-    source = "launch script" if scripted else "inferred from the runs of its grid"
+    gridded = not scripted and grid_of(record.get("image", ""), isl, osl)
+    source = "inferred from the runs of its grid" if gridded else "launch script"
     assumed += [f"{name} {value} ({source})" for name, value in options.items()]
     if not deployment.stack_version:
         assumed.append(f"{backend} version: newest before {deployment.date or 'today'}")
@@ -133,10 +136,10 @@ def run_flags(model: str, backend: str, precision: str, record: Record) -> tuple
 
 
 def deployment_key(deployment: Deployment) -> str:
-    """Model family, system, engine, precision and topology: what one leave-out fold leaves out."""
+    """Model family, system, engine and precision: what one leave-out fold leaves out."""
     family = "deepseek-v3" if deployment.model.startswith("deepseek-") else deployment.model
     d = deployment
-    return f"{family}|{d.system}|{d.stack}|{d.precision}|tp{d.tp} dp{d.dp} ep{d.ep}"
+    return f"{family}|{d.system}|{d.stack}|{d.precision}"
 
 
 def client_length_law(image: str, isl: int, osl: int) -> Literal["fixed", "uniform"]:
