@@ -62,8 +62,6 @@ _NEMOTRON_H = {
     "conv_kernel": 4,
     "use_conv_bias": True,
     "chunk_size": 16,
-}
-_LATENT_EXPERTS = {
     "n_routed_experts": 16,
     "num_experts_per_tok": 4,
     "moe_intermediate_size": 64,
@@ -200,13 +198,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "nemotron h": Family(
         "NemotronHForCausalLM",
-        _NEMOTRON_H | {"num_hidden_layers": 5, "hybrid_override_pattern": "M-M*-"},
-        dict,
-        masks_by_kind=True,
-    ),
-    "nemotron 3": Family(
-        "NemotronHForCausalLM",
-        _NEMOTRON_H | _LATENT_EXPERTS | {"num_hidden_layers": 5, "hybrid_override_pattern": "MEM*E"},
+        _NEMOTRON_H | {"num_hidden_layers": 5, "hybrid_override_pattern": "M-*EM"},
         dict,
         masks_by_kind=True,
     ),
