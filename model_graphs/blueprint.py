@@ -60,16 +60,28 @@ class QueryKeyNorm(StrEnum):
 
     NONE = "none"
     HEAD = "head"  # each head by itself
+    HEAD_PLAIN = "head_plain"  # the same without a weight
     WIDTH = "width"  # all heads as one vector
+
+
+@dataclass(frozen=True)
+class TemperatureSpec:
+    """Queries grow with their position p: times 1 + scale ln(1 + floor((p + 1) / floor))."""
+
+    scale: float
+    floor: int
 
 
 @dataclass(frozen=True)
 class AttentionSpec:
     """Attention of `heads` query heads over `kv_heads` heads of keys and values (equal: multi-head).
 
-    `window` is the number of last tokens that a token sees, itself included. With `sinks` each head has a
-    learned score that takes part in its softmax and has no value. `gated` multiplies the output by the
-    sigmoid of a gate that is projected beside each query.
+    `window` is the number of last tokens that a token sees, itself included; where it is `chunked`, positions
+    are cut into chunks of that size and a token sees those of its own chunk. With `sinks` each head has a
+    learned score that takes part in its softmax and has no value. With `alibi` a head adds its slope times
+    the position of the key to its scores. `gated` multiplies the output by the sigmoid of a gate that is
+    projected beside each query. Where attention is not `causal`, a token sees all others and nothing is
+    cached.
     """
 
     heads: int
@@ -83,6 +95,10 @@ class AttentionSpec:
     norm: QueryKeyNorm = QueryKeyNorm.NONE
     sinks: bool = False
     gated: bool = False
+    chunked: bool = False
+    alibi: bool = False
+    temperature: TemperatureSpec | None = None
+    causal: bool = True
 
 
 @dataclass(frozen=True)
@@ -150,11 +166,14 @@ class Activation(StrEnum):
     SILU = "silu"
     RELU2 = "relu2"  # the square of ReLU
     CLAMPED_SWIGLU = "clamped_swiglu"  # gpt-oss: gate and up clamped at 7, (up + 1) gate sigmoid(1.702 gate)
+    RELU = "relu"
+    GELU = "gelu"
+    GELU_TANH = "gelu_tanh"  # the approximation by a hyperbolic tangent
 
 
 @dataclass(frozen=True)
 class FeedForwardSpec:
-    """An MLP of the intermediate width `inter`; a gated one has a second product into it, the gate."""
+    """An MLP of the intermediate width `inter`; `gated`, the activation of one product scales another."""
 
     inter: int
     activation: Activation = Activation.SILU
@@ -174,9 +193,10 @@ class MixtureSpec:
     """A mixture of `experts`, of which a token uses `topk` of intermediate width `inter`.
 
     A choice is made inside the best `topk_groups` of `groups`. `balanced` adds a bias to the scores that
-    decides who is chosen and never what a choice weighs; `router_bias` is one of the logits. With `latent`
-    the experts work between two products into that width and out of it. `shared_gate` weighs the shared
-    expert by the sigmoid of a score of the token.
+    decides who is chosen and never what a choice weighs; `router_bias` is one of the logits. With
+    `weighs_inputs` a choice's weight scales what its expert reads, not what it gives. With `latent` the
+    experts work between two products into that width and out of it. `shared_gate` weighs the shared expert by
+    the sigmoid of a score of the token.
     """
 
     experts: int
@@ -195,10 +215,20 @@ class MixtureSpec:
     shared: FeedForwardSpec | None = None
     shared_gate: bool = False
     latent: int | None = None
+    weighs_inputs: bool = False
 
 
 Mixer = AttentionSpec | LatentAttentionSpec | Mamba2Spec | DeltaNetSpec
 FeedForward = FeedForwardSpec | MixtureSpec
+
+
+class Arrangement(StrEnum):
+    """How mixer, feed-forward and norms of a layer stand to the residual stream."""
+
+    SEQUENTIAL = "sequential"  # a norm before each
+    PARALLEL = "parallel"  # both read one norm, and their sum joins the stream
+    SANDWICH = "sandwich"  # a norm before and after each
+    POST_NORM = "post_norm"  # a norm after each sum, which is the stream
 
 
 @dataclass(frozen=True)
@@ -211,9 +241,12 @@ class LayerSpec:
     name: str
     mixer: Mixer | None
     feed_forward: FeedForward | None
+    arrangement: Arrangement = Arrangement.SEQUENTIAL
 
     def __post_init__(self) -> None:
-        assert self.mixer is not None or self.feed_forward is not None, "a layer must have a part"
+        both = self.mixer is not None and self.feed_forward is not None
+        alone = self.mixer is not None or self.feed_forward is not None
+        assert both or (alone and self.arrangement is Arrangement.SEQUENTIAL), "a layer must have its parts"
 
     @property
     def rope(self) -> RopeSpec | None:
@@ -221,9 +254,28 @@ class LayerSpec:
         return self.mixer.rope if isinstance(self.mixer, AttentionSpec | LatentAttentionSpec) else None
 
 
+class Norm(StrEnum):
+    """How the residual stream is normalised."""
+
+    RMS = "rms"
+    LAYER = "layer"  # with a bias
+
+
+@dataclass(frozen=True)
+class LearnedPositions:
+    """A table of `rows` position embeddings; position p is in row p + `offset`."""
+
+    rows: int
+    offset: int = 0
+
+
 @dataclass(frozen=True)
 class Blueprint:
-    """A whole decoder, embedding to head, and its multi-token prediction modules."""
+    """A whole decoder, embedding to head, and its multi-token prediction modules.
+
+    Embeddings are multiplied by `embedding_scale`, a row of `learned_positions` is added, and with
+    `embedding_norm` the sum is normalised before it becomes the residual stream.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -232,6 +284,11 @@ class Blueprint:
     max_positions: int
     tied_embeddings: bool = False
     mtp_layers: tuple[LayerSpec, ...] = ()
+    norm: Norm = Norm.RMS
+    embedding_scale: float = 1.0
+    embedding_norm: bool = False
+    learned_positions: LearnedPositions | None = None
+    head_bias: bool = False
 
     @property
     def kinds(self) -> Mapping[LayerSpec, int]:
@@ -248,13 +305,20 @@ class Blueprint:
         return tuple(dict.fromkeys(layer.rope for layer in layers if layer.rope is not None))
 
     @property
+    def temperatures(self) -> tuple[TemperatureSpec, ...]:
+        """The distinct ways in which queries grow with their position."""
+        mixers = (layer.mixer for layer in self.layers)
+        found = (m.temperature for m in mixers if isinstance(m, AttentionSpec))
+        return tuple(dict.fromkeys(t for t in found if t is not None))
+
+    @property
     def n_experts(self) -> int:
         """Routed experts of a mixture layer; 0 for a dense model."""
         return max((m.experts for m in self._feed_forwards() if isinstance(m, MixtureSpec)), default=0)
 
     def tensor_parallel_widths(self) -> dict[str, int]:
         """What tensor parallelism must divide, by name."""
-        widths = {"vocab_size": self.vocab_size}
+        widths = {"vocab_size": self.vocab_size} if self.vocab_size else {}
         for layer in self.layers:
             widths |= _mixer_widths(layer.mixer)
             part = layer.feed_forward
@@ -291,3 +355,49 @@ def _mixer_widths(mixer: Mixer | None) -> dict[str, int]:
             return {"linear_num_key_heads": mixer.key_heads, "linear_num_value_heads": mixer.value_heads}
         case _:
             return {"num_attention_heads": mixer.heads}
+
+
+@dataclass(frozen=True)
+class TokenInput:
+    """Embeddings of `vocab_size` tokens, of `types` of segments and of `positions`, summed and normalised."""
+
+    vocab_size: int
+    positions: int
+    types: int
+
+
+@dataclass(frozen=True)
+class PatchInput:
+    """Square patches of `channels` x `size` x `size` pixels, `patches` an image, after one class token.
+
+    Their projections and the class token get learned positions; a token's row is its place in the sequence.
+    """
+
+    patches: int
+    channels: int
+    size: int
+
+    @property
+    def pixels(self) -> int:
+        """Numbers in a patch."""
+        return self.channels * self.size**2
+
+
+class Reads(StrEnum):
+    """Which tokens the head of an encoder reads."""
+
+    ALL = "all"
+    CLASS_TOKEN = "class_token"  # noqa: S105 - not a password
+    PATCHES = "patches"  # all but the class token
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderBlueprint(Blueprint):
+    """An encoder: every token sees all others, in one pass without a cache.
+
+    `outputs` is the width of its head. An encoder of images has no vocabulary.
+    """
+
+    source: TokenInput | PatchInput
+    outputs: int
+    reads: Reads = Reads.ALL

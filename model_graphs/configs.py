@@ -25,7 +25,7 @@ from hardware_specs.records.yaml_reader import (
     validate_document,
     validate_file,
 )
-from model_graphs.architectures import ARCHITECTURES, ModelConfig
+from model_graphs.architectures import ARCHITECTURES, ArchitectureConfig
 from model_graphs.blueprint import Blueprint
 
 
@@ -75,6 +75,13 @@ class Provenance(_Record):
     fields: tuple[str, ...] = ()
 
 
+class _NameFile(_Record):
+    """A table of names: of a model's key, or of why there is no model."""
+
+    schema_version: Literal[1]
+    names: dict[str, str]
+
+
 class _ModelFile(_Record):
     """A file of `model_graphs/configs`; its `config` holds what `config.json` says of the architecture."""
 
@@ -97,7 +104,7 @@ class _ModelFile(_Record):
 
     @field_validator("config")
     @classmethod
-    def _is_of_its_architecture(cls, figures: Any, info: ValidationInfo) -> ModelConfig | None:
+    def _is_of_its_architecture(cls, figures: Any, info: ValidationInfo) -> ArchitectureConfig | None:
         kind = ARCHITECTURES.get(info.data.get("architecture", ""))
         if kind is None or not isinstance(figures, dict):
             return None
@@ -128,7 +135,7 @@ class ModelRecord:
 
     key: str
     architecture: str
-    config: ModelConfig
+    config: ArchitectureConfig
     graph_key: str
     checkpoints: Mapping[str, Precision]
     stored: Mapping[Precision, Storage]
@@ -185,6 +192,9 @@ def resolve_model(name: str) -> ModelRecord:
     path = Path(name)
     if path.suffix == ".json" or (path / "config.json").is_file():
         return _from_config_json(path if path.suffix == ".json" else path / "config.json")
+    reason = unmodelled().get(name.lower())
+    if reason is not None:
+        raise InputError(Problem(f"model must be implemented; not: {reason}", repr(name), path="model"))
     choices = [record.key for record in list_models()]
     problem = Problem(
         f"model must be one of {', '.join(choices)}, a hub name of one, or a path to a config.json",
@@ -196,13 +206,29 @@ def resolve_model(name: str) -> ModelRecord:
 
 
 @cache
+def unmodelled() -> Mapping[str, str]:
+    """Why there is no model under a name that measured rows have, by the name in lower case."""
+    return {name.lower(): reason for name, reason in _name_file("unmodelled").items()}
+
+
+@cache
 def _names() -> Mapping[str, ModelRecord]:
-    """Every model by its key and by its hub names, with and without their owner, in lower case."""
+    """Every model by its key, by its hub names, with and without their owner, and by those of benchmarks.
+
+    All are in lower case.
+    """
     named: dict[str, ModelRecord] = {}
     for record in list_models():
         for alias in (*record.aliases, *(name.rsplit("/", 1)[-1] for name in record.aliases)):
             named.setdefault(alias.lower(), record)
+    for alias, key in _name_file("benchmark_names").items():
+        named.setdefault(alias.lower(), _model(key))
     return named | {record.key: record for record in list_models()}
+
+
+def _name_file(stem: str) -> Mapping[str, str]:
+    file = files("model_graphs") / f"{stem}.yaml"
+    return validate_file(_NameFile, file, f"model_graphs/{stem}.yaml").names
 
 
 def _keys() -> list[str]:
@@ -237,7 +263,7 @@ def _model(key: str) -> ModelRecord:
     )
 
 
-def _fingerprint(architecture: str, config: ModelConfig) -> str:
+def _fingerprint(architecture: str, config: ArchitectureConfig) -> str:
     return content_hash(architecture, config.model_dump(mode="json"))
 
 
@@ -254,7 +280,7 @@ def _from_config_json(path: Path) -> ModelRecord:
     return ModelRecord(key, architecture, config, key, {}, {}, (), (source,), fingerprint)
 
 
-def read_config_json(path: Path) -> tuple[str, ModelConfig]:
+def read_config_json(path: Path) -> tuple[str, ArchitectureConfig]:
     """The architecture and the config in a Hugging Face `config.json`.
 
     Raises:

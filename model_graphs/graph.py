@@ -10,11 +10,14 @@ Operator kinds (one call of a semantic kernel of the reference implementation ea
 | kind | inputs | what |
 |---|---|---|
 | embedding | ids, table | gather of rows |
-| rmsnorm, add_rmsnorm | x (, residual), weight | bandwidth bound |
+| rmsnorm, add_rmsnorm | x (, residual) (, weight) | bandwidth bound |
+| layernorm, add_layernorm, sum_layernorm | x (, residual), weight, bias | bandwidth bound |
 | linear | x [.., k], weight [n, k] (, bias) | GEMM m x n x k |
 | rope, rope_qk | q or k part (q and k), cos, sin | bandwidth bound |
 | kv_append | new latent or KV rows | cache write |
-| grouped_attention | queries, cache of keys and values (, sinks) | grouped or multi-head attention, windows |
+| scale_queries | queries, a factor a token | bandwidth bound |
+| grouped_attention | queries, cache of keys and values (, sinks, slopes) | with windows and chunks |
+| bidirectional_attention | q, k, v | attention of every token to all tokens, no cache |
 | mla_absorb_q, mla_absorb_o | x, kv_b weight | batched GEMM over heads |
 | mla_attention | latent queries, latent cache | absorbed attention (decode, chunked prefill) |
 | attention | q, k, v | naive latent attention (prefill) |
@@ -23,8 +26,9 @@ Operator kinds (one call of a semantic kernel of the reference implementation ea
 | gated_delta_rule | q, k, v, decay and rate (, state) | Gated DeltaNet in chunks, or one step of it |
 | gated_rmsnorm | x, gate, weight | norm of groups of features, times the activated gate |
 | sigmoid_mul | x, gate | bandwidth bound |
-| silu_mul | gate and up | bandwidth bound |
+| silu_mul, gelu_mul | gate and up | bandwidth bound |
 | activation | x | bandwidth bound |
+| image_tokens | patches, class token, positions | bandwidth bound |
 | moe_route | x, gate weight (, biases) | router GEMM, scores, group-limited top-k |
 | moe_experts | x, weights, indices, w_gate_up, w_down (, biases) | grouped GEMM pair with its activation |
 | add, concat | | bandwidth bound |
@@ -139,7 +143,7 @@ class Block:
 @with_config(_STRICT)
 @dataclass(frozen=True)
 class OperatorGraph:
-    """One phase of one model: `prefill`, `chunked_prefill`, `decode` or `mtp`."""
+    """One phase of one model: `prefill`, `chunked_prefill`, `decode` or `mtp`; `encode` of an encoder."""
 
     model: str
     phase: str

@@ -16,20 +16,23 @@ from pydantic import TypeAdapter, ValidationError
 
 from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.wording import path_text
-from model_graphs.blueprint import Blueprint
+from model_graphs.blueprint import Blueprint, EncoderBlueprint
 from model_graphs.configs import ModelRecord, resolve_model
 from model_graphs.expressions import Expression
 from model_graphs.graph import SCHEMA_VERSION, Operator, OperatorGraph
 
-#: whole prompts, parts of prompts on a cache, one token a sequence, one step of the MTP module
-PHASES = ("prefill", "chunked_prefill", "decode", "mtp")
+#: whole prompts, parts of prompts on a cache, one token a sequence, one step of the MTP module; an encoder's
+#: only one
+PHASES = ("prefill", "chunked_prefill", "decode", "mtp", "encode")
 
 _ADAPTER = TypeAdapter(OperatorGraph)
 
 
 def phases_of(blueprint: Blueprint) -> tuple[str, ...]:
-    """The phases of a model; only one with multi-token prediction has that phase."""
-    return PHASES if blueprint.mtp_layers else PHASES[:-1]
+    """The phases of a model, its main one first; only one with multi-token prediction has that phase."""
+    if isinstance(blueprint, EncoderBlueprint):
+        return ("encode",)
+    return ("prefill", "chunked_prefill", "decode", *(("mtp",) if blueprint.mtp_layers else ()))
 
 
 def graph_to_json(graph: OperatorGraph) -> str:
@@ -143,6 +146,10 @@ def load_graph(model: str | ModelRecord, phase: str, folder: Path | None = None)
     if phase not in PHASES:
         requirement = f"phase must be one of {', '.join(PHASES)}"
         raise InputError(Problem(requirement, repr(phase), path="phase", suggestion=nearest(phase, PHASES)))
+    phases = phases_of(record.blueprint)
+    if phase not in phases:
+        requirement = f"{record.key} has the phases {', '.join(phases)}"
+        raise InputError(Problem(requirement, repr(phase), path="phase"))
     shelf: Traversable = folder or files("model_graphs") / "emitted"
     name = graph_file_name(record.graph_key, phase)
     source = shelf / name

@@ -8,7 +8,7 @@ from model_graphs.configs import ModelRecord, resolve_model
 from model_graphs.dtypes import tensor_bytes
 from model_graphs.expressions import ZERO, Expression, total
 from model_graphs.graph import Block, Operator, OperatorGraph, Role
-from model_graphs.graph_io import load_graph
+from model_graphs.graph_io import load_graph, phases_of
 from model_graphs.precision import apply_precision
 
 _EMITTED_ELEMENT_BYTES = 2  # graphs are emitted in bf16
@@ -44,7 +44,7 @@ def parameter_counts(model: ModelRecord) -> ParameterCounts:
     """
     counts: dict[str, int] = {}
     active = 0
-    for block in load_graph(model, "prefill").blocks:
+    for block in load_graph(model, phases_of(model.blueprint)[0]).blocks:
         for operator in block.operators:
             n_parameters = block.repeat * _parameters(operator)
             counts[operator.component] = counts.get(operator.component, 0) + n_parameters
@@ -255,12 +255,13 @@ def _both(work: Work, point: Mapping[str, int]) -> dict[str, object]:
     return {"closed_forms": work.closed_forms(), "at_point": work.at(point)}
 
 
-#: one sequence: a whole prompt, its second half, or the token after 4,095 others
+#: one sequence: a whole prompt, its second half, the token after 4,095 others, or a question with its passage
 DEFAULT_POINTS: Mapping[str, Mapping[str, int]] = {
     "prefill": {"B": 1, "S": 4096, "T": 0},
     "chunked_prefill": {"B": 1, "S": 2048, "T": 2048},
     "decode": {"B": 1, "S": 1, "T": 4095},
     "mtp": {"B": 1, "S": 1, "T": 4095},
+    "encode": {"B": 1, "S": 384, "T": 0},
 }
 
 

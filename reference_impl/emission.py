@@ -11,11 +11,12 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from model_graphs.blueprint import Blueprint
+from model_graphs.blueprint import Blueprint, EncoderBlueprint
 from model_graphs.expressions import as_expression
 from model_graphs.graph import Block, Collective, Operator, OperatorGraph, Stream, Tensor
 from model_graphs.layout import Layout
-from reference_impl.decoder import build_model
+from reference_impl.decoder import Decoder, build_model
+from reference_impl.encoder import Encoder, build_encoder
 from reference_impl.kernels.registry import Call, Kernel, Operand
 from reference_impl.parallel import parallelize
 from reference_impl.phases import export_phase, phase_of
@@ -45,13 +46,20 @@ def one_layer_of_each_kind(blueprint: Blueprint) -> Blueprint:
 
 def emit_layers(blueprint: Blueprint, phase: str, layout: Layout | None = None) -> list[Block]:
     """A block for the embedding, for every single layer and for the head, in order."""
-    model = build_model(blueprint, torch.bfloat16, "meta")
+    model = _on_meta(blueprint)
     if layout is not None:
         parallelize(model, layout)
     run = phase_of(model, phase)
     program = export_phase(run)
     calls = kernel_calls(program, symbol_names(program, run.input_symbols()))
     return _blocks(calls, run.root)
+
+
+def _on_meta(blueprint: Blueprint) -> Decoder | Encoder:
+    """The model without weights, in bf16."""
+    if isinstance(blueprint, EncoderBlueprint):
+        return build_encoder(blueprint, torch.bfloat16, "meta")
+    return build_model(blueprint, torch.bfloat16, "meta")
 
 
 def _symbols(blocks: Iterable[Block]) -> tuple[str, ...]:

@@ -35,16 +35,30 @@ class Layer(nn.Module):
 
 
 class Embedding(Layer):
-    """Rows of a table [W, D]; a shard of the vocabulary starts at `first_row`."""
+    """Rows of a table [W, D] times `scale`; a shard of the vocabulary starts at `first_row`."""
 
-    def __init__(self, n_rows: int, width: int) -> None:
+    def __init__(self, n_rows: int, width: int, scale: float = 1.0) -> None:
         super().__init__("embedding", Shard.VOCAB)
         self.weight = parameter(n_rows, width)
         self.first_row = 0
+        self.scale = scale
 
     def forward(self, ids: Tensor) -> Tensor:
         """Embeddings [.., D] of the ids."""
-        return kernels.embedding(ids, self.weight, self.first_row)
+        return kernels.embedding(ids, self.weight, self.first_row, self.scale)
+
+
+class Lookup(Layer):
+    """Rows of a small table that every rank has; position or type p is in row p + `offset`."""
+
+    def __init__(self, n_rows: int, width: int, offset: int = 0) -> None:
+        super().__init__("embedding")
+        self.weight = parameter(n_rows, width)
+        self.offset = offset
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """The rows [.., D] of the numbers."""
+        return kernels.embedding(numbers, self.weight, -self.offset)
 
 
 class Norm(Layer):
@@ -87,6 +101,50 @@ class AddRMSNorm(Norm):
     def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
         """The sum normalised, and the sum."""
         return kernels.add_rmsnorm(x, residual, self.weight, self.eps)
+
+
+class PlainRMSNorm(Layer):
+    """Root-mean-square norm of each head, without a weight."""
+
+    def __init__(self, eps: float) -> None:
+        super().__init__("norm", Shard.HEAD)
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input normalised."""
+        return kernels.rmsnorm(x, None, self.eps)
+
+
+class BiasedNorm(Norm):
+    """The weight, the bias and the epsilon of a norm."""
+
+    def __init__(self, width: int, eps: float, component: str = "norm") -> None:
+        super().__init__(width, eps, component)
+        self.bias = parameter(width)
+
+
+class LayerNorm(BiasedNorm):
+    """Layer norm."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input normalised."""
+        return kernels.layernorm(x, self.weight, self.bias, self.eps)
+
+
+class AddLayerNorm(BiasedNorm):
+    """Layer norm fused with the residual add before it."""
+
+    def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum normalised, and the sum."""
+        return kernels.add_layernorm(x, residual, self.weight, self.bias, self.eps)
+
+
+class SumLayerNorm(BiasedNorm):
+    """Layer norm of a sum that becomes the residual stream."""
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        """The sum normalised."""
+        return kernels.sum_layernorm(x, residual, self.weight, self.bias, self.eps)
 
 
 class Linear(Layer):
@@ -176,16 +234,28 @@ class SiluMul(Layer):
         return kernels.silu_mul(gate_up)
 
 
-class Activation(Layer):
+class GeluMul(Layer):
+    """Gated activation by GELU or its approximation."""
+
+    def __init__(self, component: str, shard: Shard, activation: str) -> None:
+        super().__init__(component, shard)
+        self.activation = activation
+
+    def forward(self, gate_up: Tensor) -> Tensor:
+        """GELU(gate) * up."""
+        return kernels.gelu_mul(gate_up, self.activation)
+
+
+class Activate(Layer):
     """A function of every element."""
 
-    def __init__(self, name: str, component: str, shard: Shard = Shard.NONE) -> None:
+    def __init__(self, component: str, shard: Shard, activation: str) -> None:
         super().__init__(component, shard)
-        self.name = name
+        self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         """The function of the input."""
-        return kernels.activation(x, self.name)
+        return kernels.activation(x, self.activation)
 
 
 class SigmoidMul(Layer):

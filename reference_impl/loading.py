@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 from torch import Tensor, nn
 
 from hardware_specs.records.errors import InputError, Problem, nearest
-from reference_impl.decoder import MTP, Decoder, DecoderLayer
-from reference_impl.published_names import USUAL, Names, Recipe
+from reference_impl.decoder import MTP, AnyLayer, Decoder
+from reference_impl.encoder import Encoder
+from reference_impl.published_names import USUAL, Names, Recipe, by_part
 
 State = Mapping[str, Tensor]
 Recipes = dict[str, Recipe]  # by the name here
@@ -19,18 +21,53 @@ def load_main_model(model: Decoder, state: State, names: Names = USUAL) -> None:
     Raises:
         InputError: a tensor is missing or has another shape; all of them are named.
     """
-    recipes = {
-        "embed_tokens.weight": Recipe((f"model.{names.embedding}.weight",)),
-        "opening_norm.weight": names.norm_recipe(f"model.layers.0.{names.opening_norm}"),
-    }
-    if not model.blueprint.tied_embeddings:
-        recipes["lm_head.weight"] = Recipe(("lm_head.weight",))
+    recipes = dict(_outer_recipes(model, names))
     last = len(model.layers) - 1
     for i, layer in enumerate(model.layers):
-        closing = f"model.{names.final_norm}" if i == last else f"model.layers.{i + 1}.{names.opening_norm}"
-        for name, recipe in _layer_recipes(layer, names, f"model.layers.{i}", closing):
+        closing = names.final if i == last else names.before_layer(i + 1)
+        for name, recipe in _layer_recipes(layer, names, names.layer.format(i), closing):
             recipes[f"layers.{i}.{name}"] = recipe
     fill(model, recipes, state)
+
+
+def _outer_recipes(model: Decoder, names: Names) -> Iterator[tuple[str, Recipe]]:
+    """Embeddings, the norm before the first layer, and the head where it is a weight of its own."""
+    for name in model.state_dict():
+        module, leaf = name.rsplit(".", 1)
+        if module == "opening_norm":
+            yield name, Recipe((f"{names.before_layer(0)}.{leaf}",), names.norm)
+        elif module in names.outside and not (module == "lm_head" and model.blueprint.tied_embeddings):
+            yield name, Recipe((f"{names.outside[module]}.{leaf}",))
+
+
+def load_encoder(encoder: Encoder, state: State, names: Names) -> None:
+    """Fill an encoder from the state of its model in `transformers`.
+
+    Raises:
+        InputError: a tensor is missing or has another shape; all of them are named.
+    """
+    fill(encoder, {name: _encoder_recipe(encoder, name, names) for name in encoder.state_dict()}, state)
+
+
+def _encoder_recipe(encoder: Encoder, name: str, names: Names) -> Recipe:
+    """What makes a tensor; the norm that closes a layer may be the one that the next opens with."""
+    if name.startswith("layers."):
+        number, own = name.removeprefix("layers.").split(".", 1)
+        return _in_layer(int(number), len(encoder.layers), own, names)
+    if name in names.tensors:
+        return names.tensors[name]
+    module, leaf = name.rsplit(".", 1)
+    outer = names.before_layer(0) if module == "opening_norm" else names.outside[module]
+    return Recipe((f"{outer}.{leaf}",))
+
+
+def _in_layer(index: int, n_layers: int, name: str, names: Names) -> Recipe:
+    module, leaf = name.rsplit(".", 1)
+    if module == "closing_norm" and module not in names.modules:
+        closing = names.final if index == n_layers - 1 else names.before_layer(index + 1)
+        return Recipe((f"{closing}.{leaf}",))
+    inside = names.recipe(name)
+    return replace(inside, names=tuple(f"{names.layer.format(index)}.{own}" for own in inside.names))
 
 
 def load_mtp(module: MTP, state: State, prefix: str = "layers.0", names: Names = USUAL) -> None:
@@ -39,22 +76,23 @@ def load_mtp(module: MTP, state: State, prefix: str = "layers.0", names: Names =
     Raises:
         InputError: a tensor is missing or has another shape; all of them are named.
     """
-    own = {f"{name}.weight": names.norm_recipe(f"{prefix}.{name}") for name in ("enorm", "hnorm")}
+    own = {f"{name}.weight": Recipe((f"{prefix}.{name}.weight",), names.norm) for name in ("enorm", "hnorm")}
     own["eh_proj.weight"] = Recipe((f"{prefix}.eh_proj.weight",))
-    own["opening_norm.weight"] = names.norm_recipe(f"{prefix}.mtp_block.{names.opening_norm}")
+    own["opening_norm.weight"] = Recipe((f"{prefix}.mtp_block.{names.opening}.weight",), names.norm)
     for name, recipe in _layer_recipes(module.layer, names, f"{prefix}.mtp_block", f"{prefix}.post_norm"):
         own[f"layer.{name}"] = recipe
     fill(module, own, state)
 
 
-def _layer_recipes(
-    layer: DecoderLayer, names: Names, prefix: str, closing: str
-) -> Iterator[tuple[str, Recipe]]:
+def _layer_recipes(layer: AnyLayer, names: Names, prefix: str, closing: str) -> Iterator[tuple[str, Recipe]]:
     for name in layer.state_dict():
-        if name == "closing_norm.weight":
-            yield name, names.norm_recipe(closing)
+        if name.startswith("closing_norm."):
+            yield name, Recipe((name.replace("closing_norm", closing),), names.norm)
         else:
             inside = names.recipe(name)
+            if names.head_by_head and name.startswith("self_attn.qkv_proj."):
+                attention = layer.get_submodule("self_attn.qkv_proj")
+                inside = replace(inside, make=partial(by_part, heads=attention.heads))
             yield name, replace(inside, names=tuple(f"{prefix}.{own}" for own in inside.names))
 
 

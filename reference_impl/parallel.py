@@ -13,6 +13,7 @@ from model_graphs.graph import Shard
 from model_graphs.layout import Dispatch, Layout
 from model_graphs.sharding import local_heads
 from reference_impl.decoder import Decoder
+from reference_impl.encoder import Encoder
 from reference_impl.layers import (
     AllGather,
     AllReduce,
@@ -28,7 +29,7 @@ from reference_impl.layers import (
     ReduceScatter,
     StackedLinear,
 )
-from reference_impl.parts.attention import AttentionCore, GroupedAttention
+from reference_impl.parts.attention import AttentionCore, BidirectionalAttention, GroupedAttention
 from reference_impl.parts.feed_forward import MLP, Experts, MoE
 from reference_impl.parts.latent_attention import MLA
 from reference_impl.parts.recurrent import CausalConv1d, GatedDeltaNet, Mamba2, Scan
@@ -50,7 +51,7 @@ class DispatchedExperts(nn.Module):
         return self.combine(self.experts(x_RD, weights_R1, experts_R1), indices_NK, splits)
 
 
-def parallelize(model: Decoder, layout: Layout, rank: int = 0) -> None:
+def parallelize(model: Decoder | Encoder, layout: Layout, rank: int = 0) -> None:
     """Turn the whole model into what a rank of the layout holds and runs."""
     for layer in [module for module in model.modules() if isinstance(module, Layer)]:
         _shard(layer, layout, rank)
@@ -78,8 +79,14 @@ def _shard(layer: Layer, layout: Layout, rank: int) -> None:
         _shard_heads(layer, tp, tp_rank)
     elif isinstance(layer, Linear):
         _shard_linear(layer, tp, tp_rank)
-    elif isinstance(layer, AttentionCore) and layer.sinks is not None:
-        layer.sinks = _part(layer.sinks, 0, tp, tp_rank)
+    elif isinstance(layer, StackedLinear | CausalConv1d):
+        _shard_stack(layer, tp, tp_rank)
+    elif isinstance(layer, Scan):
+        _shard_heads(layer, tp, tp_rank)
+    elif isinstance(layer, Linear):
+        _shard_linear(layer, tp, tp_rank)
+    elif isinstance(layer, AttentionCore):
+        _shard_core(layer, tp, tp_rank)
     elif isinstance(layer, Norm) and layer.shard is Shard.CHANNEL:
         layer.weight = _part(layer.weight, 0, tp, tp_rank)
     elif isinstance(layer, HeadsRMSNorm):
@@ -115,6 +122,14 @@ def _shard_heads(layer: Scan, tp: int, tp_rank: int) -> None:
     """The rank's heads."""
     for name, whole in list(layer.named_parameters(recurse=False)):
         setattr(layer, name, _part(whole, 0, tp, tp_rank))
+
+
+def _shard_core(core: AttentionCore, tp: int, tp_rank: int) -> None:
+    """What each head has of its own."""
+    if core.sinks is not None:
+        core.sinks = _part(core.sinks, 0, tp, tp_rank)
+    if core.slopes is not None:
+        core.slopes = nn.Buffer(_part(core.slopes, 0, tp, tp_rank).data, persistent=False)
 
 
 def _shard_projection(layer: QKVLinear, tp: int, tp_rank: int) -> None:
@@ -180,7 +195,7 @@ def _meet(module: nn.Module, tp: int) -> None:
 
     A mixture sums its routed and its shared part in one.
     """
-    if isinstance(module, GroupedAttention | MLA):
+    if isinstance(module, GroupedAttention | BidirectionalAttention | MLA):
         _after(module.o_proj, "all_reduce", AllReduce("tp", tp))
     elif isinstance(module, Mamba2 | GatedDeltaNet):
         _after(module.out_proj, "all_reduce", AllReduce("tp", tp))

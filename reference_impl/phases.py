@@ -2,7 +2,8 @@
 
 Symbols are B sequences, S new tokens and T past tokens a sequence. `prefill` runs naive attention on an
 empty cache; `chunked_prefill` and `decode` run absorbed attention on T past tokens; `mtp` is one decode
-step of the first multi-token prediction module.
+step of the first multi-token prediction module. `encode` is the pass of an encoder, whose images all have the
+same number of patches.
 """
 
 from collections.abc import Mapping
@@ -15,8 +16,10 @@ from torch.export import Dim, ExportedProgram, export
 from torch.utils._pytree import tree_map_only
 
 from hardware_specs.records.errors import InputError, Problem, nearest
-from model_graphs.graph_io import PHASES
-from reference_impl.decoder import Decoder, DecoderLayer, MTPStep
+from model_graphs.blueprint import Blueprint
+from model_graphs.graph_io import phases_of
+from reference_impl.decoder import AnyLayer, Decoder, MTPStep
+from reference_impl.encoder import Encoder, ImageEncoder, TextEncoder
 from reference_impl.parts.recurrent import GatedDeltaNet, Mamba2
 
 #: example sizes are distinct and above one: equal sizes would be one symbol, zero and one constants
@@ -44,11 +47,11 @@ class Axes:
 
 @dataclass(frozen=True)
 class Phase:
-    """A module to run and its inputs; `absorbed` is the last argument of its forward."""
+    """A module to run and its inputs; `absorbed` is the last argument of a decoder's forward."""
 
     root: nn.Module
     inputs: tuple[Any, ...]
-    absorbed: bool
+    absorbed: bool | None = None
 
     def input_symbols(self) -> list[Mapping[int, str]]:
         """Symbols of the tensors among the inputs, in the order in which an export takes them."""
@@ -57,28 +60,43 @@ class Phase:
         return found
 
 
-def phase_of(model: Decoder, name: str) -> Phase:
+def phase_of(model: Decoder | Encoder, name: str) -> Phase:
     """What a phase runs.
 
     Raises:
-        InputError: there is no such phase, or the model has no multi-token prediction module.
+        InputError: the model has no such phase.
     """
-    if name not in PHASES:
-        requirement = f"phase must be one of {', '.join(PHASES)}"
-        raise InputError(Problem(requirement, given=name, suggestion=nearest(name, PHASES)))
+    _check(name, model.blueprint)
+    if isinstance(model, TextEncoder):
+        ids = Axes(("B", "S"), torch.int64)
+        return Phase(model, (ids, ids, ids))
+    if isinstance(model, ImageEncoder):
+        return Phase(model, (_pixels(model),))
     n_new = "S" if name in ("prefill", "chunked_prefill") else 1
     ids = Axes(("B", n_new), torch.int64)
     if name == "prefill":
         return Phase(model, (ids, ids, None), absorbed=False)
     if name != "mtp":
         return Phase(model, (ids, ids, [_past(layer) for layer in model.layers]), absorbed=True)
-    if not len(model.mtp):
-        raise InputError(Problem("phase mtp needs num_nextn_predict_layers of at least 1", given="0"))
     hidden = Axes(("B", 1, model.blueprint.hidden_size), model.embed_tokens.weight.dtype)
     return Phase(MTPStep(model), (ids, hidden, ids, _past(model.mtp[0].layer)), absorbed=True)
 
 
-def _past(layer: DecoderLayer) -> Axes | tuple[Axes, ...]:
+def _check(name: str, blueprint: Blueprint) -> None:
+    if name == "mtp" and not blueprint.mtp_layers:
+        raise InputError(Problem("phase mtp needs num_nextn_predict_layers of at least 1", given="0"))
+    phases = phases_of(blueprint)
+    if name not in phases:
+        requirement = f"phase must be one of {', '.join(phases)}"
+        raise InputError(Problem(requirement, given=name, suggestion=nearest(name, phases)))
+
+
+def _pixels(encoder: ImageEncoder) -> Axes:
+    source = encoder.embeddings.source
+    return Axes(("B", source.patches, source.pixels), encoder.head.weight.dtype)
+
+
+def _past(layer: AnyLayer) -> Axes | tuple[Axes, ...]:
     """The cache of a layer with T tokens in it, its states, or nothing."""
     mixer = layer.self_attn
     if mixer is None:
@@ -90,11 +108,13 @@ def _past(layer: DecoderLayer) -> Axes | tuple[Axes, ...]:
 
 def export_phase(phase: Phase) -> ExportedProgram:
     """The phase as a program with symbolic sizes; nothing is executed."""
-    device = phase.root.embed_tokens.weight.device
+    device = next(phase.root.parameters()).device
     dims = {name: Dim(name, min=1 if name == "B" else 2, max=LARGEST_SIZE) for name in EXAMPLE_SIZES}
     examples = tree_map_only(Axes, lambda axes: axes.example(device), phase.inputs)
     shapes = tree_map_only(
         Axes, lambda axes: {i: dims[name] for i, name in axes.symbols.items()}, phase.inputs
     )
+    if phase.absorbed is not None:
+        examples, shapes = (*examples, phase.absorbed), (*shapes, None)
     with torch.no_grad():
-        return export(phase.root, (*examples, phase.absorbed), dynamic_shapes=(*shapes, None), strict=False)
+        return export(phase.root, examples, dynamic_shapes=shapes, strict=False)

@@ -19,6 +19,11 @@ def stacked(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat(list(tensors))
 
 
+def by_part(tensors: Sequence[Tensor], heads: int) -> Tensor:
+    """Queries, keys and values, which stand head by head, one after the other."""
+    return tensors[0].unflatten(0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """The published tensors that make one of ours, and how."""
@@ -27,36 +32,41 @@ class Recipe:
     make: Make = stacked
 
 
+_OUTSIDE = {"embed_tokens": "model.embed_tokens", "lm_head": "lm_head"}
+
+
 @dataclass(frozen=True)
 class Names:
-    """A family's names inside a layer, and those of the embedding and of the norms around the layers.
+    """A family's names.
 
-    `modules` maps a module here to those whose `weight` and `bias` are stacked to make its own; `tensors`
-    maps a single tensor here to the recipe that makes it. `norm` makes the weights of norms over the hidden
-    size and over heads from what is stored.
+    Inside a layer `modules` maps a module here to those whose `weight` and `bias` are stacked to make its
+    own, and `tensors` a tensor here to the recipe that makes it. `outside` are modules beside the layers;
+    `layer` is the path of a layer by its number, `opening` the norm that a layer opens with, `final` the norm
+    after the last; `norm` makes the weights of norms between layers. With `head_by_head` the rows of a head's
+    query, key and value are published together.
     """
 
     modules: Mapping[str, tuple[str, ...]]
     tensors: Mapping[str, Recipe] = field(default_factory=dict)
-    embedding: str = "embed_tokens"
-    opening_norm: str = "input_layernorm"
-    final_norm: str = "norm"
+    outside: Mapping[str, str] = field(default_factory=lambda: _OUTSIDE)
+    layer: str = "model.layers.{}"
+    opening: str = "input_layernorm"
+    final: str = "model.norm"
     norm: Make = stacked
+    head_by_head: bool = False
+
+    def before_layer(self, index: int) -> str:
+        """The norm that a layer opens with."""
+        return f"{self.layer.format(index)}.{self.opening}"
 
     def recipe(self, tensor: str) -> Recipe:
         """What makes the tensor of a layer, its names inside the layer."""
         if tensor in self.tensors:
             return self.tensors[tensor]
         module, leaf = tensor.rsplit(".", 1)
-        make = self.norm if module in _NORMS else stacked
-        return Recipe(tuple(f"{name}.{leaf}" for name in self.modules[module]), make)
-
-    def norm_recipe(self, name: str) -> Recipe:
-        """What makes the weight of a norm over the hidden size from the one of this name."""
-        return Recipe((f"{name}.weight",), self.norm)
+        return Recipe(tuple(f"{name}.{leaf}" for name in self.modules[module]))
 
 
-_NORMS = ("post_attention_norm", "self_attn.q_norm", "self_attn.k_norm")
 _USUAL = {
     "self_attn.qkv_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "self_attn.q_norm": ("self_attn.q_norm",),
@@ -111,14 +121,171 @@ MINIMAX = Names(
 )
 
 
+def _one_more(tensors: Sequence[Tensor]) -> Tensor:
+    """The weight of a norm that is published less one."""
+    return tensors[0] + 1
+
+
+_GEMMA_NORMS = {
+    "self_attn.q_norm": "self_attn.q_norm",
+    "self_attn.k_norm": "self_attn.k_norm",
+    "post_attention_norm": "post_attention_layernorm",
+}
+_GEMMA_3_NORMS = _GEMMA_NORMS | {
+    "attention_output_norm": "post_attention_layernorm",
+    "post_attention_norm": "pre_feedforward_layernorm",
+    "mlp_output_norm": "post_feedforward_layernorm",
+}
+
+
+def _gemma(norms: Mapping[str, str]) -> Names:
+    tensors = {f"{own}.weight": Recipe((f"{name}.weight",), _one_more) for own, name in norms.items()}
+    return Names(_USUAL, tensors, norm=_one_more)
+
+
+GEMMA_3 = _gemma(_GEMMA_3_NORMS)
+PHI_3 = Names(
+    _USUAL
+    | {
+        "self_attn.qkv_proj": ("self_attn.qkv_proj",),
+        "mlp.gate_up_proj": ("mlp.gate_up_proj",),
+    }
+)
+
+_LLAMA_4_MLP = {
+    f"mlp.{own}": tuple(f"feed_forward.{name}" for name in names)
+    for own, names in {
+        "gate_up_proj": ("gate_proj", "up_proj"),
+        "down_proj": ("down_proj",),
+        "routed.gate": ("router",),
+        "shared_experts.gate_up_proj": ("shared_expert.gate_proj", "shared_expert.up_proj"),
+        "shared_experts.down_proj": ("shared_expert.down_proj",),
+    }.items()
+}
+LLAMA_4 = Names(
+    _USUAL | _LLAMA_4_MLP,
+    {
+        f"mlp.routed.experts.{name}": Recipe((f"feed_forward.experts.{name}",), _columns)
+        for name in ("gate_up_proj", "down_proj")
+    },
+)
+GPT_J = Names(
+    {
+        "self_attn.qkv_proj": ("attn.q_proj", "attn.k_proj", "attn.v_proj"),
+        "self_attn.o_proj": ("attn.out_proj",),
+        "mlp.up_proj": ("mlp.fc_in",),
+        "mlp.down_proj": ("mlp.fc_out",),
+    },
+    outside={"embed_tokens": "transformer.wte", "lm_head": "lm_head"},
+    layer="transformer.h.{}",
+    opening="ln_1",
+    final="transformer.ln_f",
+)
+BLOOM = Names(
+    {
+        "self_attn.qkv_proj": ("self_attention.query_key_value",),
+        "self_attn.o_proj": ("self_attention.dense",),
+        "post_attention_norm": ("post_attention_layernorm",),
+        "mlp.up_proj": ("mlp.dense_h_to_4h",),
+        "mlp.down_proj": ("mlp.dense_4h_to_h",),
+    },
+    outside={
+        "embed_tokens": "transformer.word_embeddings",
+        "embed_norm": "transformer.word_embeddings_layernorm",
+    },
+    layer="transformer.h.{}",
+    final="transformer.ln_f",
+    head_by_head=True,
+)
+OPT = Names(
+    {
+        "self_attn.qkv_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        "self_attn.o_proj": ("self_attn.out_proj",),
+        "post_attention_norm": ("final_layer_norm",),
+        "mlp.up_proj": ("fc1",),
+        "mlp.down_proj": ("fc2",),
+    },
+    outside={
+        "embed_tokens": "model.decoder.embed_tokens",
+        "embed_positions": "model.decoder.embed_positions",
+    },
+    layer="model.decoder.layers.{}",
+    opening="self_attn_layer_norm",
+    final="model.decoder.final_layer_norm",
+)
+PHI = Names(
+    _USUAL
+    | {
+        "self_attn.o_proj": ("self_attn.dense",),
+        "mlp.up_proj": ("mlp.fc1",),
+        "mlp.down_proj": ("mlp.fc2",),
+    },
+    final="model.final_layernorm",
+)
+
+
+QWEN_VL = Names(
+    _USUAL,
+    _EXPERTS,
+    outside={"embed_tokens": "model.language_model.embed_tokens", "lm_head": "lm_head"},
+    layer="model.language_model.layers.{}",
+    final="model.language_model.norm",
+)
+
+
+def _matrix(tensors: Sequence[Tensor]) -> Tensor:
+    """The kernels [D, channels, height, width] of a convolution as rows."""
+    return tensors[0].flatten(1)
+
+
+BERT = Names(
+    {
+        "self_attn.qkv_proj": tuple(f"attention.self.{name}" for name in ("query", "key", "value")),
+        "self_attn.o_proj": ("attention.output.dense",),
+        "attention_norm": ("attention.output.LayerNorm",),
+        "mlp.up_proj": ("intermediate.dense",),
+        "mlp.down_proj": ("output.dense",),
+        "closing_norm": ("output.LayerNorm",),
+    },
+    outside={
+        "embeddings.embed_tokens": "bert.embeddings.word_embeddings",
+        "embeddings.embed_types": "bert.embeddings.token_type_embeddings",
+        "embeddings.embed_positions": "bert.embeddings.position_embeddings",
+        "embeddings.norm": "bert.embeddings.LayerNorm",
+        "head": "qa_outputs",
+    },
+    layer="bert.encoder.layer.{}",
+)
+VIT = Names(
+    {
+        "self_attn.qkv_proj": tuple(f"attention.{name}_proj" for name in "qkv"),
+        "self_attn.o_proj": ("attention.o_proj",),
+        "attention_norm": ("layernorm_after",),
+        "mlp.up_proj": ("mlp.fc1",),
+        "mlp.down_proj": ("mlp.fc2",),
+    },
+    {
+        "embeddings.project.weight": Recipe(("vit.embeddings.patch_embeddings.projection.weight",), _matrix),
+        "embeddings.tokens.class_token": Recipe(
+            ("vit.embeddings.cls_token",), lambda tensors: tensors[0].flatten()
+        ),
+        "embeddings.tokens.positions": Recipe(
+            ("vit.embeddings.position_embeddings",), lambda tensors: tensors[0][0]
+        ),
+    },
+    outside={
+        "embeddings.project": "vit.embeddings.patch_embeddings.projection",
+        "head": "classifier",
+    },
+    layer="vit.layers.{}",
+    opening="layernorm_before",
+    final="vit.layernorm",
+)
+
+
 def _channels(tensors: Sequence[Tensor]) -> Tensor:
     """Weights [channels, 1, tokens] of a convolution without the axis in the middle."""
     return tensors[0].squeeze(1)
-
-
-def _above_one(tensors: Sequence[Tensor]) -> Tensor:
-    """Weights of a norm that are stored as what they exceed one by."""
-    return 1 + tensors[0]
 
 
 _MAMBA = {
@@ -147,9 +314,9 @@ NEMOTRON_H = Names(
         "mlp.routed.experts.gate_up_proj": Recipe(("mixer.experts.up_proj",)),
         "mlp.routed.experts.down_proj": Recipe(("mixer.experts.down_proj",)),
     },
-    embedding="embeddings",
-    opening_norm="norm",
-    final_norm="norm_f",
+    outside={"embed_tokens": "model.embeddings", "lm_head": "lm_head"},
+    opening="norm",
+    final="model.norm_f",
 )
 QWEN_3_5 = Names(
     _USUAL
@@ -167,8 +334,9 @@ QWEN_3_5 = Names(
         "self_attn.conv1d.weight": Recipe(("linear_attn.conv1d.weight",), _channels),
         "self_attn.delta_rule.A_log": Recipe(("linear_attn.A_log",)),
         "self_attn.delta_rule.dt_bias": Recipe(("linear_attn.dt_bias",)),
-    },
-    norm=_above_one,
+    }
+    | {f"{own}.weight": Recipe((f"{name}.weight",), _one_more) for own, name in _GEMMA_NORMS.items()},
+    norm=_one_more,
 )
 
 NAMES: Mapping[str, Names] = {
@@ -177,6 +345,22 @@ NAMES: Mapping[str, Names] = {
     "NemotronHForCausalLM": NEMOTRON_H,
     "Qwen3_5MoeForCausalLM": QWEN_3_5,
     "Qwen3_5MoeForConditionalGeneration": QWEN_3_5,
+    "GemmaForCausalLM": _gemma(_GEMMA_NORMS),
+    "Gemma3ForConditionalGeneration": GEMMA_3,
+    "Gemma3ForCausalLM": GEMMA_3,
+    "Phi3ForCausalLM": PHI_3,
+    "Llama4ForConditionalGeneration": LLAMA_4,
+    "Llama4ForCausalLM": LLAMA_4,
+    "GPTJForCausalLM": GPT_J,
+    "BloomForCausalLM": BLOOM,
+    "OPTForCausalLM": OPT,
+    "PhiForCausalLM": PHI,
+    "Qwen2_5_VLForConditionalGeneration": QWEN_VL,
+    "Qwen3VLForConditionalGeneration": QWEN_VL,
+    "Qwen3VLMoeForConditionalGeneration": QWEN_VL,
+    "BertForQuestionAnswering": BERT,
+    "ViTForImageClassification": VIT,
+    "ViTForDeepseekV3": VIT,
 }
 
 

@@ -25,7 +25,18 @@ DTYPE_NAMES = {
 }
 
 #: operators on tensors that move no bytes, because kernels return contiguous tensors
-VIEWS = {"flatten", "getitem", "split", "split_with_sizes", "squeeze", "unflatten", "unsqueeze", "view"}
+VIEWS = {
+    "flatten",
+    "getitem",
+    "select",
+    "slice",
+    "split",
+    "split_with_sizes",
+    "squeeze",
+    "unflatten",
+    "unsqueeze",
+    "view",
+}
 STEP_TABLES = "rotary"
 
 

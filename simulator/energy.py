@@ -7,11 +7,11 @@ devices draw idle power. Host, network and cooling are not included.
 from hardware_specs.records.evidence import Estimate, Grade, worst
 from model_graphs.runs.records import ServingRun, StepRun
 from simulator.costs.energy import PowerModel, power_model
-from simulator.prepared import Prepared
+from simulator.prepared import Deployed, Prepared
 from simulator.step.pricing import Work, graph_work
 
 
-def step_energy(prepared: Prepared, run: StepRun, grade: Grade) -> tuple[Estimate, Estimate]:
+def step_energy(prepared: Deployed, run: StepRun, grade: Grade) -> tuple[Estimate, Estimate]:
     """(energy in J, power in W) of all devices of a replica in one step.
 
     Active watts are drawn over the whole makespan, once a rank however many of its streams are busy; what

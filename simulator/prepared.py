@@ -10,11 +10,11 @@ from functools import lru_cache
 
 from hardware_specs.library import load_system
 from hardware_specs.parts import SystemSpec
-from hardware_specs.records.errors import DoesNotFitError, InputError
+from hardware_specs.records.errors import DoesNotFitError, InputError, Problem
 from model_graphs.configs import ModelRecord, resolve_model
 from model_graphs.dtypes import COMPUTE_DTYPES
 from model_graphs.graph import OperatorGraph
-from model_graphs.graph_io import load_graph
+from model_graphs.graph_io import load_graph, phases_of
 from model_graphs.layout import Layout, apply_layout
 from model_graphs.precision import apply_precision
 from model_graphs.runs.records import ServingRun
@@ -33,12 +33,10 @@ from simulator.step.components import ComponentBuilder, StepComponents
 from simulator.step.constants import StackConstants
 from simulator.step.table import StepTable
 
-PHASES = ("prefill", "decode", "chunked_prefill")
-
 
 @dataclass(frozen=True)
-class Prepared:
-    """What `prepare` makes of a deployment."""
+class Deployed:
+    """A deployment with its names resolved: the graphs of a rank by phase, and what prices them."""
 
     deployment: Deployment
     model: ModelRecord
@@ -48,6 +46,12 @@ class Prepared:
     kv_dtype: str
     graphs: Mapping[str, OperatorGraph]
     library: KernelLibrary
+
+
+@dataclass(frozen=True)
+class Prepared(Deployed):
+    """What `prepare` makes of a deployment that generates tokens."""
+
     components: StepComponents
     memory: MemoryFit
     notes: tuple[str, ...]
@@ -102,11 +106,34 @@ class Prepared:
 
 @lru_cache(maxsize=256)
 def prepare(deployment: Deployment) -> Prepared:
-    """The deployment made ready.
+    """The deployment made ready to generate tokens.
+
+    Raises:
+        InputError: a name is unknown, a width does not divide, a dtype is not known, or the model is an
+            encoder.
+        DoesNotFitError: the model does not fit the memory of its devices.
+    """
+    found = deploy(deployment)
+    graphs, layout = found.graphs, found.layout
+    if "decode" not in graphs:
+        requirement = "must generate tokens; an encoder has `silicast step --phase encode`"
+        raise InputError(Problem(requirement, found.model.key, path="deployment.model"))
+    memory = _memory(deployment, found.model, found.system, found.stack, graphs["prefill"], found.kv_dtype)
+    second = found.stack.rules.second_stream_tokens.value
+    builder = ComponentBuilder(found.library, graphs["decode"], graphs["prefill"], layout.dp, second)
+    return Prepared(
+        **vars(found),
+        components=builder.build(),
+        memory=memory,
+        notes=(*found.model.notes, *graphs["decode"].notes),
+    )
+
+
+def deploy(deployment: Deployment) -> Deployed:
+    """The deployment with its names resolved.
 
     Raises:
         InputError: a name is unknown, a width does not divide, or a dtype is not known.
-        DoesNotFitError: the model does not fit the memory of its devices.
     """
     model = resolve_model(deployment.model)
     system = load_system(deployment.system)
@@ -115,23 +142,27 @@ def prepare(deployment: Deployment) -> Prepared:
     )
     layout = deployment_layout(deployment, model)
     kv_dtype = _kv_dtype(deployment, stack, system.device.architecture)
-    graphs = rank_graphs(deployment, model, system, layout, kv_dtype)
-    memory = _memory(deployment, model, system, stack, graphs["prefill"], kv_dtype)
-    library = KernelLibrary(system, deployment.stack)
-    second = stack.rules.second_stream_tokens.value
-    return Prepared(
+    return Deployed(
         deployment=deployment,
         model=model,
         system=system,
         stack=stack,
         layout=layout,
         kv_dtype=kv_dtype,
-        graphs=graphs,
-        library=library,
-        components=ComponentBuilder(library, graphs["decode"], graphs["prefill"], layout.dp, second).build(),
-        memory=memory,
-        notes=(*model.notes, *graphs["decode"].notes),
+        graphs=rank_graphs(deployment, model, system, layout, kv_dtype),
+        library=KernelLibrary(system, deployment.stack),
     )
+
+
+def encoder_memory(deployed: Deployed, batch: int, length: int) -> MemoryFit:
+    """The fit of one rank of an encoder, which caches nothing.
+
+    Raises:
+        DoesNotFitError: weights and activations exceed what the stack may use.
+    """
+    graph, d = deployed.graphs["encode"], deployed.deployment
+    demand = memory_demand(graph, batch * length, f"{deployed.model.key} {d.precision} tp{d.tp}")
+    return memory_fit(deployed.system, deployed.stack.rules, demand, memory_fraction=d.gpu_memory_fraction)
 
 
 def _memory(
@@ -182,8 +213,9 @@ def deployment_layout(deployment: Deployment, model: ModelRecord) -> Layout:
 def rank_graphs(
     deployment: Deployment, model: ModelRecord, system: SystemSpec, layout: Layout, kv_dtype: str
 ) -> dict[str, OperatorGraph]:
-    """Rank-local graphs of every phase, weights stored as the deployment says."""
-    return {phase: _rank_graph(phase, deployment, model, system, layout, kv_dtype) for phase in PHASES}
+    """Rank-local graphs of every phase but `mtp`, weights stored as the deployment says."""
+    phases = [phase for phase in phases_of(model.blueprint) if phase != "mtp"]
+    return {phase: _rank_graph(phase, deployment, model, system, layout, kv_dtype) for phase in phases}
 
 
 def _rank_graph(

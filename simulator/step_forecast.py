@@ -5,17 +5,18 @@ from dataclasses import dataclass
 from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.evidence import Estimate, worst
 from hardware_specs.records.hashing import content_hash
+from model_graphs.graph import OperatorGraph
 from model_graphs.runs.records import StepRun
 from simulator.costs.energy import power_model
 from simulator.energy import step_energy
 from simulator.engine.streams import run_step
 from simulator.ledger import versions
-from simulator.prepared import Prepared, prepare
+from simulator.prepared import Deployed, deploy, encoder_memory, prepare
 from simulator.scenario.model import Deployment
 from simulator.step.breakdown import Breakdown, break_down, explain
 from simulator.step.pricing import Work, graph_work, price_step
 
-PHASES = ("prefill", "decode", "chunked_prefill")
+PHASES = ("prefill", "decode", "chunked_prefill", "encode")
 
 
 @dataclass(frozen=True)
@@ -39,17 +40,18 @@ class StepForecast:
 def forecast_step(deployment: Deployment, phase: str, batch: int, length: int, past: int = 0) -> StepForecast:
     """One step of `batch` sequences of the whole replica.
 
-    `length` is the context of a decoding sequence, or the new tokens of a prompt (after `past` cached ones in
-    a chunked prefill). Energy and power are those of all devices of a replica, GPU only.
+    `length` is the context of a decoding sequence, the new tokens of a prompt (after `past` cached ones in
+    a chunked prefill), or those of a text to encode; an image has as many as its encoder. Energy and power
+    are those of all devices of a replica, GPU only.
 
     Raises:
         InputError: the phase or a count is wrong, or the deployment is.
         DoesNotFitError: the model does not fit.
     """
     _check(phase, batch, length, past, deployment)
-    prepared = prepare(deployment)
+    prepared = _deployed(deployment, batch, length) if phase == "encode" else prepare(deployment)
     point = _point(phase, batch / prepared.layout.dp, length, past)
-    sampled = max(batch / prepared.layout.dp, 1.0)
+    sampled = _head_rows(prepared.graphs[phase], point)
     priced = price_step(
         prepared.graphs[phase],
         prepared.library,
@@ -83,6 +85,25 @@ def forecast_step(deployment: Deployment, phase: str, batch: int, length: int, p
     )
 
 
+def _deployed(deployment: Deployment, batch: int, length: int) -> Deployed:
+    """The deployment of an encoder that fits."""
+    deployed = deploy(deployment)
+    if "encode" not in deployed.graphs:
+        phases = ", ".join(deployed.graphs)
+        raise InputError(
+            Problem(f"phase of {deployed.model.key} must be one of {phases}", "encode", path="phase")
+        )
+    encoder_memory(deployed, batch, length)
+    return deployed
+
+
+def _head_rows(graph: OperatorGraph, point: dict[str, float]) -> float:
+    """Rows that the head reads: one a sequence, every token of an encoded text, or one an image."""
+    if graph.phase == "encode" and "S" in graph.symbols:
+        return point["B"] * point["S"]
+    return max(point["B"], 1.0)
+
+
 def _point(phase: str, batch: float, length: int, past: int) -> dict[str, float]:
     if phase == "decode":
         return {"B": batch, "S": 1.0, "T": float(length - 1)}
@@ -109,7 +130,7 @@ def _check(phase: str, batch: int, length: int, past: int, deployment: Deploymen
         raise InputError(*problems)
 
 
-def _hash(prepared: Prepared, *parts: object) -> str:
+def _hash(prepared: Deployed, *parts: object) -> str:
     return content_hash(
         prepared.deployment.model_dump(mode="json"),
         prepared.system.content_hash,

@@ -22,8 +22,8 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ModelConfig(Record):
-    """The figures of one model.
+class ArchitectureConfig(Record):
+    """The figures of one model of any kind.
 
     `names` are those under `architectures` of a `config.json`; `fixed` are keys that must have one value
     where they are given, because the reference implementation has no other form.
@@ -32,11 +32,9 @@ class ModelConfig(Record):
     names: ClassVar[tuple[str, ...]]
     fixed: ClassVar[Mapping[str, Plain]] = {}
 
-    vocab_size: int = Field(gt=0)
     hidden_size: int = Field(gt=0)
     num_hidden_layers: int = Field(gt=0)
     num_attention_heads: int = Field(gt=0)
-    max_position_embeddings: int = Field(gt=0)
 
     @property
     @abstractmethod
@@ -54,6 +52,13 @@ class ModelConfig(Record):
     def normalised(cls, data: Mapping[str, Plain]) -> dict[str, Plain]:
         """The figures of a `config.json` under this config's own field names."""
         return {key: data[key] for key in cls.model_fields if key in data}
+
+
+class ModelConfig(ArchitectureConfig):
+    """The figures of a model of language, which has a vocabulary and a longest sequence."""
+
+    vocab_size: int = Field(gt=0)
+    max_position_embeddings: int = Field(gt=0)
 
 
 def yarn_magnitude(factor: float, mscale: float = 1.0) -> float:

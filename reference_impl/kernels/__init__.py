@@ -2,6 +2,7 @@
 
 from reference_impl.kernels.attention import (
     attention,
+    bidirectional_attention,
     grouped_attention,
     kv_append,
     mla_absorb_o,
@@ -22,14 +23,18 @@ from reference_impl.kernels.elementwise import (
     add_rmsnorm,
     concat,
     embedding,
+    gelu_mul,
     linear,
     rmsnorm,
     rope,
     rope_qk,
+    scale_queries,
     sigmoid_mul,
     silu_mul,
 )
 from reference_impl.kernels.experts import moe_experts, moe_route
+from reference_impl.kernels.images import image_tokens
+from reference_impl.kernels.layernorm import add_layernorm, layernorm, sum_layernorm
 from reference_impl.kernels.recurrent import causal_conv1d, gated_delta_rule, gated_rmsnorm, mamba2_scan
 from reference_impl.kernels.registry import KERNELS, Call, Kernel, Operand, Work
 
@@ -41,10 +46,12 @@ __all__ = [
     "Work",
     "activation",
     "add",
+    "add_layernorm",
     "add_rmsnorm",
     "all_gather",
     "all_reduce",
     "attention",
+    "bidirectional_attention",
     "causal_conv1d",
     "concat",
     "embedding",
@@ -52,8 +59,11 @@ __all__ = [
     "ep_dispatch",
     "gated_delta_rule",
     "gated_rmsnorm",
+    "gelu_mul",
     "grouped_attention",
+    "image_tokens",
     "kv_append",
+    "layernorm",
     "linear",
     "mamba2_scan",
     "mla_absorb_o",
@@ -66,6 +76,8 @@ __all__ = [
     "rmsnorm",
     "rope",
     "rope_qk",
+    "scale_queries",
     "sigmoid_mul",
     "silu_mul",
+    "sum_layernorm",
 ]

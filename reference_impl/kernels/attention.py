@@ -83,11 +83,14 @@ def mla_absorb_o(o_BSHL: Tensor, w_kv_b: Tensor, v_dim: int) -> Tensor:
     return torch.einsum("bshl,hvl->bshv", o_BSHL, w_HVL).contiguous()
 
 
-def _masked(scores_BHST: Tensor, window: int = 0) -> Tensor:
+def _masked(scores_BHST: Tensor, window: int = 0, *, chunked: bool = False) -> Tensor:
     """The scores, minus infinity where a query does not look; the last query is aligned with the last key."""
     n_new, n_total = scores_BHST.shape[-2:]
     seen_ST = torch.ones(n_new, n_total, dtype=torch.bool, device=scores_BHST.device).tril(n_total - n_new)
-    if window:
+    if chunked:
+        chunk_T = torch.arange(n_total, device=scores_BHST.device) // window
+        seen_ST = seen_ST & (chunk_T[n_total - n_new :, None] == chunk_T)
+    elif window:
         seen_ST = seen_ST.triu(n_total - n_new - window + 1)
     return scores_BHST.masked_fill(~seen_ST, float("-inf"))
 
@@ -97,16 +100,25 @@ def _softmax(scores_BHST: Tensor) -> Tensor:
     return _masked(scores_BHST).float().softmax(-1).to(scores_BHST.dtype)
 
 
-def _pairs(n_new: Dim, n_total: Dim, window: int = 0) -> Dim:
+def _pairs(n_new: Dim, n_total: Dim, window: int = 0, *, chunked: bool = False) -> Dim:
     """Query-key pairs that the mask keeps: past tokens each and the triangle of the new ones, or the window.
 
     Of the new tokens, as many as the window reaches past the cached ones still see everything before them.
     """
     n_past = n_total - n_new
+    if chunked:
+        return _pairs_in_chunks(n_total, window) - _pairs_in_chunks(n_past, window)
     if not window:
         return n_new * n_past + (n_new * (n_new + 1)) // 2
     growing = minimum(maximum(window - n_past, 0), n_new)
     return growing * n_past + (growing * (growing + 1)) // 2 + (n_new - growing) * window
+
+
+def _pairs_in_chunks(n_tokens: Dim, chunk: int) -> Dim:
+    """Pairs among the first tokens: a triangle a whole chunk, and a smaller one of what is left."""
+    whole = n_tokens // chunk
+    left = n_tokens - chunk * whole
+    return whole * (chunk * (chunk + 1) // 2) + (left * (left + 1)) // 2
 
 
 def _mla_attention_fake(q_BSHL: Tensor, q_BSHP: Tensor, cache_BTM: Tensor, scale: float) -> Tensor:
@@ -186,7 +198,13 @@ def attention(
 
 
 def _grouped_fake(
-    q_BSHC: Tensor, cache_BTKM: Tensor, scale: float, window: int, sinks_H: Tensor | None = None
+    q_BSHC: Tensor,
+    cache_BTKM: Tensor,
+    scale: float,
+    window: int,
+    sinks_H: Tensor | None = None,
+    slopes_H: Tensor | None = None,
+    chunked: bool = False,
 ) -> Tensor:
     return q_BSHC.new_empty((*q_BSHC.shape[:-1], cache_BTKM.shape[3] - q_BSHC.shape[3]))
 
@@ -197,54 +215,103 @@ def _grouped_pair_flop(call: Call) -> Dim:
     return 2 * product(n_batch, heads, call["cache_BTKM"].shape[3])
 
 
+def _chunked(call: Call) -> bool:
+    return bool(call.scalars.get("chunked", False))
+
+
 def _grouped_causal_flop(call: Call) -> Dim:
     n_new, n_total = call["q_BSHC"].shape[1], call["cache_BTKM"].shape[1]
-    return _grouped_pair_flop(call) * _pairs(n_new, n_total, int(call.scalars["window"]))
+    pairs = _pairs(n_new, n_total, int(call.scalars["window"]), chunked=_chunked(call))
+    return _grouped_pair_flop(call) * pairs
 
 
 def _grouped_read_bytes(call: Call) -> Dim:
     """Rows of the cache that some new token sees."""
     cache, window = call["cache_BTKM"], int(call.scalars["window"])
     n_batch, n_total, *rest = cache.shape
-    seen = minimum(n_total, call["q_BSHC"].shape[1] + window - 1) if window else n_total
+    n_new = call["q_BSHC"].shape[1]
+    if _chunked(call):
+        seen = n_total - (n_total - n_new) // window * window
+    else:
+        seen = minimum(n_total, n_new + window - 1) if window else n_total
     return product(n_batch, seen, *rest, cache.element_bytes)
 
 
 def _grouped_attrs(call: Call) -> dict[str, Scalar]:
     _, _, heads, width = call["q_BSHC"].shape
     kv_heads, both = call["cache_BTKM"].shape[2:]
-    return {
+    attrs: dict[str, Scalar] = {
         "n_heads": int(heads),
         "n_kv_heads": int(kv_heads),
         "qk_dim": int(width),
         "v_dim": int(both) - int(width),
         "window": int(call.scalars["window"]),
     }
+    return attrs | {"chunked": 1} if _chunked(call) else attrs
 
 
 @kernel(
     "grouped_attention",
     fake=_grouped_fake,
-    inputs={"cache_BTKM": Role.CACHE, "sinks_H": Role.WEIGHT},
+    inputs={"cache_BTKM": Role.CACHE, "sinks_H": Role.WEIGHT, "slopes_H": Role.WEIGHT},
     flop=lambda call: _grouped_pair_flop(call) * call["q_BSHC"].shape[1] * call["cache_BTKM"].shape[1],
     rules={"causal_flop": _grouped_causal_flop, "cache_read_bytes": _grouped_read_bytes},
     attrs=_grouped_attrs,
 )
 def grouped_attention(
-    q_BSHC: Tensor, cache_BTKM: Tensor, scale: float, window: int, sinks_H: Tensor | None = None
+    q_BSHC: Tensor,
+    cache_BTKM: Tensor,
+    scale: float,
+    window: int,
+    sinks_H: Tensor | None = None,
+    slopes_H: Tensor | None = None,
+    chunked: bool = False,
 ) -> Tensor:
     """Attention [B, S, H, V] of H query heads to K heads of cached keys and values, H / K to each.
 
-    `window` 0 sees everything; `sinks_H` are scores that take part in the softmax and have no value.
+    `window` 0 sees everything; where it is `chunked`, a token sees those of its own chunk of that size.
+    `sinks_H` are scores that take part in the softmax and have no value; `slopes_H` times the position of a
+    key are added to the scores of its head.
     """
     n_batch, n_new, heads, width = q_BSHC.shape
     k_BTKC, v_BTKV = cache_BTKM.split([width, cache_BTKM.shape[3] - width], -1)
     q_BSKGC = q_BSHC.unflatten(2, (cache_BTKM.shape[2], -1))
     scores = torch.einsum("bskgc,btkc->bkgst", q_BSKGC, k_BTKC).flatten(1, 2) * scale
-    masked = _masked(scores, window).float()
+    if slopes_H is not None:
+        places_T = torch.arange(cache_BTKM.shape[1], device=scores.device)
+        scores = scores + (slopes_H[:, None] * places_T)[:, None]
+    masked = _masked(scores, window, chunked=chunked).float()
     if sinks_H is not None:
         sinks = sinks_H.float().view(1, heads, 1, 1).expand(n_batch, -1, n_new, -1)
         masked = torch.cat([masked, sinks], -1)
     weights = masked.softmax(-1)[..., : cache_BTKM.shape[1]].to(q_BSHC.dtype)
     grouped = weights.unflatten(1, (cache_BTKM.shape[2], -1))
     return torch.einsum("bkgst,btkv->bskgv", grouped, v_BTKV).flatten(2, 3).contiguous()
+
+
+def _bidirectional_fake(q_BSHC: Tensor, k_BSHC: Tensor, v_BSHC: Tensor, scale: float) -> Tensor:
+    return q_BSHC.new_empty(q_BSHC.shape)
+
+
+def _bidirectional_flop(call: Call) -> Dim:
+    """Scores and values of every pair of tokens."""
+    n_batch, n_tokens, heads, width = call["q_BSHC"].shape
+    return 4 * product(n_batch, n_tokens, n_tokens, heads, width)
+
+
+def _bidirectional_attrs(call: Call) -> dict[str, Scalar]:
+    _, _, heads, width = call["q_BSHC"].shape
+    return {"n_heads": int(heads), "qk_dim": int(width), "v_dim": int(width)}
+
+
+@kernel(
+    "bidirectional_attention",
+    fake=_bidirectional_fake,
+    flop=_bidirectional_flop,
+    attrs=_bidirectional_attrs,
+)
+def bidirectional_attention(q_BSHC: Tensor, k_BSHC: Tensor, v_BSHC: Tensor, scale: float) -> Tensor:
+    """Multi-head attention [B, S, H, C] of every token to all tokens."""
+    scores = torch.einsum("bshc,bthc->bhst", q_BSHC, k_BSHC) * scale
+    weights = scores.float().softmax(-1).to(q_BSHC.dtype)
+    return torch.einsum("bhst,bthc->bshc", weights, v_BSHC).contiguous()

@@ -10,7 +10,7 @@ from model_graphs.graph import Role
 from reference_impl.kernels.registry import Call, Dim, Scalar, kernel
 
 
-def _embedding_fake(ids: Tensor, table_WD: Tensor, first_row: int) -> Tensor:
+def _embedding_fake(ids: Tensor, table_WD: Tensor, first_row: int, scale: float = 1.0) -> Tensor:
     return table_WD.new_empty((*ids.shape, table_WD.shape[1]))
 
 
@@ -20,26 +20,30 @@ def _embedding_fake(ids: Tensor, table_WD: Tensor, first_row: int) -> Tensor:
     inputs={"ids": Role.INDEX, "table_WD": Role.WEIGHT},
     rules={"weight_bytes": lambda call: call.outputs[0].n_bytes},
 )
-def embedding(ids: Tensor, table_WD: Tensor, first_row: int) -> Tensor:
-    """Rows of the table, which holds `first_row` onwards; zeros for an id that another rank holds."""
+def embedding(ids: Tensor, table_WD: Tensor, first_row: int, scale: float = 1.0) -> Tensor:
+    """Rows of the table, which holds `first_row` onwards, times `scale` in the table's own precision.
+
+    An id that another rank holds gives zeros.
+    """
     local = ids - first_row
     held = (local >= 0) & (local < table_WD.shape[0])
-    return F.embedding(local.where(held, 0), table_WD) * held.unsqueeze(-1)
+    factor = torch.tensor(scale, dtype=table_WD.dtype, device=table_WD.device)
+    return F.embedding(local.where(held, 0), table_WD) * (held.unsqueeze(-1) * factor)
 
 
-def _normalised(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+def _normalised(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     wide = x.float()
-    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
-    return weight * wide.to(x.dtype)
+    wide = (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).to(x.dtype)
+    return wide if weight is None else weight * wide
 
 
-def _rmsnorm_fake(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+def _rmsnorm_fake(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     return x.new_empty(x.shape)
 
 
 @kernel("rmsnorm", fake=_rmsnorm_fake, inputs={"weight": Role.WEIGHT})
-def rmsnorm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """The input over its root mean square along the last axis, in fp32, times the weight."""
+def rmsnorm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    """The input over its root mean square along the last axis, in fp32, times the weight if there is one."""
     return _normalised(x, weight, eps).contiguous()
 
 
@@ -140,19 +144,46 @@ def silu_mul(gate_up: Tensor) -> Tensor:
     return F.silu(gate) * up
 
 
+GATES = {"gelu": "none", "gelu_tanh": "tanh"}
+
+
+def _gelu_mul_fake(gate_up: Tensor, activation: str) -> Tensor:
+    return _silu_mul_fake(gate_up)
+
+
+@kernel("gelu_mul", fake=_gelu_mul_fake)
+def gelu_mul(gate_up: Tensor, activation: str) -> Tensor:
+    """GELU of the first half of the last axis times the second half; `gelu_tanh` approximates it."""
+    gate, up = gate_up.chunk(2, -1)
+    return F.gelu(gate, approximate=GATES[activation]) * up
+
+
 def _activation_fake(x: Tensor, name: str) -> Tensor:
     return x.new_empty(x.shape)
 
 
 _ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
     "relu2": lambda x: F.relu(x).square(),
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
 }
 
 
 @kernel("activation", fake=_activation_fake)
 def activation(x: Tensor, name: str) -> Tensor:
-    """The named function of every element."""
+    """The named function of every element: `relu2` is the square of ReLU, `gelu_tanh` approximates `gelu`."""
     return _ACTIVATIONS[name](x)
+
+
+def _scale_queries_fake(q_BSHC: Tensor, factor_BS: Tensor) -> Tensor:
+    return q_BSHC.new_empty(q_BSHC.shape)
+
+
+@kernel("scale_queries", fake=_scale_queries_fake)
+def scale_queries(q_BSHC: Tensor, factor_BS: Tensor) -> Tensor:
+    """Queries times the factor of their token."""
+    return (q_BSHC * factor_BS[..., None, None]).to(q_BSHC.dtype)
 
 
 def _sigmoid_mul_fake(x: Tensor, gate: Tensor) -> Tensor:

@@ -108,6 +108,7 @@ def _experts_fake(
     activation: str = "silu",
     bias_gate_up_EG: Tensor | None = None,
     bias_down_ED: Tensor | None = None,
+    weighs_inputs: bool = False,
 ) -> Tensor:
     return x_ND.new_empty(x_ND.shape)
 
@@ -155,21 +156,25 @@ def moe_experts(
     activation: str = "silu",
     bias_gate_up_EG: Tensor | None = None,
     bias_down_ED: Tensor | None = None,
+    weighs_inputs: bool = False,
 ) -> Tensor:
     """Weighted sum [N, D] of the outputs of those chosen experts that this rank holds.
 
-    The rank holds `first_expert` onwards of `n_experts`; G is 2 F, gate then up, or F without gates. The
-    work counts the weights of all experts held: a step reads those that some token chose, E (1 - (1 - K /
-    n_experts)^N) on average under balanced load, which no closed integer form says. Whoever prices the call
-    finds topk and the expert counts in its attributes.
+    The rank holds `first_expert` onwards of `n_experts`; G is 2 F, gate then up, or F without gates. With
+    `weighs_inputs` weights scale what experts read instead of what they give. The work counts the weights of
+    all experts held: a step reads those that some token chose, E (1 - (1 - K / n_experts)^N) on average under
+    balanced load, which no closed integer form says. Whoever prices the call finds topk and the expert counts
+    in its attributes.
     """
     out_ND = torch.zeros_like(x_ND)
     for held in range(w_down_EDF.shape[0]):
         token, slot = torch.where(indices_NK == first_expert + held)
         if token.numel():
-            hidden = F.linear(x_ND[token], w_gate_up_EGD[held], _row(bias_gate_up_EG, held))
+            weights_N1 = weights_NK[token, slot, None]
+            x = (x_ND[token] * weights_N1).to(x_ND.dtype) if weighs_inputs else x_ND[token]
+            hidden = F.linear(x, w_gate_up_EGD[held], _row(bias_gate_up_EG, held))
             y = F.linear(activated(hidden, activation), w_down_EDF[held], _row(bias_down_ED, held))
-            out_ND.index_add_(0, token, (y * weights_NK[token, slot, None]).to(x_ND.dtype))
+            out_ND.index_add_(0, token, (y if weighs_inputs else y * weights_N1).to(x_ND.dtype))
     return out_ND
 
 

@@ -1,4 +1,4 @@
-"""Feed-forward parts: the gated MLP, and mixtures of experts with or without a shared one.
+"""Feed-forward parts: the MLP with and without a gate, and mixtures of experts with or without a shared one.
 
 Dimensions in names: B sequences, S new tokens, N = B x S tokens, D hidden, F intermediate width, E routed
 experts of this rank, K experts a token.
@@ -6,36 +6,42 @@ experts of this rank, K experts a token.
 References: DeepSeek-V3 report (arXiv 2412.19437) sections 2.1.2 and 4.2.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from model_graphs.blueprint import FeedForwardSpec, MixtureSpec
+from model_graphs.blueprint import Activation, FeedForwardSpec, MixtureSpec
 from model_graphs.graph import Shard
 from reference_impl import kernels
-from reference_impl.layers import Activation, Add, Layer, Linear, SigmoidMul, SiluMul, parameter
+from reference_impl.layers import Activate, Add, GeluMul, Layer, Linear, SigmoidMul, SiluMul, parameter
 
 
-class MLP(nn.Module):
-    """A product into the intermediate width, an activation, a product back; gate and up are one product."""
+class MLP(nn.Sequential):
+    """A product up, its activation, a product down; where there is a gate, gate and up are one product."""
+
+    down_proj: Linear
 
     def __init__(self, spec: FeedForwardSpec, width: int, component: str) -> None:
-        super().__init__()
-        inter, bias = spec.inter, spec.bias
-        if spec.gated:
-            self.gate_up_proj = Linear(width, 2 * inter, component, Shard.COLUMN, parts=2, bias=bias)
-            self.silu_mul = SiluMul(component, Shard.COLUMN)
-        else:
-            self.up_proj = Linear(width, inter, component, Shard.COLUMN, bias=bias)
-            self.activation = Activation(spec.activation.value, component, Shard.COLUMN)
-        self.gated = spec.gated
-        self.down_proj = Linear(inter, width, component, Shard.ROW, bias=bias)
+        up, parts = ("gate_up_proj", 2) if spec.gated else ("up_proj", 1)
+        activation, layer = _activation(spec, component)
+        rows = parts * spec.inter
+        steps: dict[str, Layer] = {
+            up: Linear(width, rows, component, Shard.COLUMN, parts=parts, bias=spec.bias),
+            activation: layer,
+            "down_proj": Linear(spec.inter, width, component, Shard.ROW, bias=spec.bias),
+        }
+        super().__init__(OrderedDict(steps))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Output [.., D]."""
-        hidden = self.silu_mul(self.gate_up_proj(x)) if self.gated else self.activation(self.up_proj(x))
-        return self.down_proj(hidden)
+
+def _activation(spec: FeedForwardSpec, component: str) -> tuple[str, Layer]:
+    """The layer between the products, and its name."""
+    if not spec.gated:
+        return "activation", Activate(component, Shard.COLUMN, spec.activation.value)
+    if spec.activation is Activation.SILU:
+        return "silu_mul", SiluMul(component, Shard.COLUMN)
+    return "gelu_mul", GeluMul(component, Shard.COLUMN, spec.activation.value)
 
 
 class Router(Layer):
@@ -80,6 +86,7 @@ class Experts(Layer):
         self.gate_up_bias = parameter(spec.experts, rows) if spec.expert_bias else None
         self.down_bias = parameter(spec.experts, width) if spec.expert_bias else None
         self.activation = spec.activation.value
+        self.weighs_inputs = spec.weighs_inputs
         self.first_expert = 0
         self.n_experts = spec.experts
 
@@ -96,6 +103,7 @@ class Experts(Layer):
             self.activation,
             self.gate_up_bias,
             self.down_bias,
+            self.weighs_inputs,
         )
 
 

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from model_graphs.blueprint import LinearScaling, Llama3Scaling, RopeSpec, YarnScaling
+from model_graphs.blueprint import LinearScaling, Llama3Scaling, RopeSpec, TemperatureSpec, YarnScaling
 
-#: cosine and sine [B, S, P/2] of each kind of rotary position, made once a step
-Tables = Sequence[tuple[Tensor, Tensor]]
+#: made once a step: cosine and sine [B, S, P/2] of each kind of rotary position, then the factor [B, S] of
+#: queries of each temperature
+Tables = Sequence[tuple[Tensor, ...]]
 
 
 def inverse_frequencies(rope: RopeSpec) -> Tensor:
@@ -62,19 +63,19 @@ def _pair_that_turns(turns: float, rope: RopeSpec, scaling: YarnScaling) -> floa
 
 
 class Rotary(nn.Module):
-    """Sines and cosines of a step's positions, made once for all layers."""
+    """Sines and cosines of a step's positions, and the factors of its queries, made once for all layers."""
 
-    def __init__(self, ropes: Sequence[RopeSpec]) -> None:
+    def __init__(self, ropes: Sequence[RopeSpec], temperatures: Sequence[TemperatureSpec] = ()) -> None:
         super().__init__()
+        self.temperatures = temperatures
         self.inv_freq = [inverse_frequencies(rope) for rope in ropes]
         self.magnitude = [_magnitude(rope) for rope in ropes]
 
     def forward(self, positions_BS: Tensor, dtype: torch.dtype) -> Tables:
-        """The tables of every kind of rotary position."""
-        return [
-            self._table(positions_BS, dtype, *kind)
-            for kind in zip(self.inv_freq, self.magnitude, strict=True)
-        ]
+        """The tables of every kind of rotary position and of every temperature."""
+        kinds = zip(self.inv_freq, self.magnitude, strict=True)
+        rotary: list[tuple[Tensor, ...]] = [self._table(positions_BS, dtype, *kind) for kind in kinds]
+        return rotary + [(_factors(positions_BS, spec),) for spec in self.temperatures]
 
     @staticmethod
     def _table(
@@ -82,6 +83,11 @@ class Rotary(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         angles = positions_BS.unsqueeze(-1).float() * inv_freq.to(positions_BS.device)
         return (angles.cos() * magnitude).to(dtype), (angles.sin() * magnitude).to(dtype)
+
+
+def _factors(positions_BS: Tensor, spec: TemperatureSpec) -> Tensor:
+    """What queries are multiplied by, in fp32."""
+    return torch.log1p(((positions_BS.float() + 1.0) / spec.floor).floor()) * spec.scale + 1.0
 
 
 def _magnitude(rope: RopeSpec) -> float:

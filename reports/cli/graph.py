@@ -11,8 +11,8 @@ from reports.cli.parser import add_json
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, the phase, the point."""
     parser.add_argument("model", metavar="MODEL", help="canonical key, hub name or path of a config.json")
-    phases = "prefill, chunked_prefill, decode or mtp"
-    parser.add_argument("--phase", metavar="NAME", default="prefill", help=f"{phases} (default: prefill)")
+    phases = "prefill, chunked_prefill, decode or mtp, of an encoder encode"
+    parser.add_argument("--phase", metavar="NAME", help=f"{phases} (default: prefill or encode)")
     parser.add_argument(
         "--kv-dtype", metavar="DTYPE", default="bf16", help="of the KV cache: bf16 or fp8 (default: bf16)"
     )
@@ -34,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Summarise the graph."""
+    from model_graphs.configs import resolve_model
+    from model_graphs.graph_io import phases_of
     from model_graphs.totals import graph_summary
     from reports.console import console, print_json
     from reports.graph_tables import graph_tables
@@ -41,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
 
     given = {"B": args.batch, "S": args.new, "T": args.past}
     point = {symbol: count for symbol, count in given.items() if count is not None}
-    summary = graph_summary(args.model, args.phase, args.kv_dtype, point)
+    phase = args.phase or phases_of(resolve_model(args.model).blueprint)[0]
+    summary = graph_summary(args.model, phase, args.kv_dtype, point)
     if args.json:
         identity = {"content_hash": summary.record.content_hash, "versions": runtime_versions()}
         print_json({"schema_version": 1, **summary.as_dict(), **identity})

@@ -1,4 +1,4 @@
-"""One prefill or decode step at operator level: where its time goes and what bounds it; a Perfetto trace."""
+"""One prefill, decode or encoding step at operator level: where its time goes, what bounds it; a trace."""
 
 import argparse
 
@@ -14,7 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_deployment_flags(parser)
     group = parser.add_argument_group("step")
     group.add_argument(
-        "--phase", metavar="NAME", default="decode", help="prefill, decode, chunked_prefill (default: decode)"
+        "--phase",
+        metavar="NAME",
+        default="decode",
+        help="prefill, decode, chunked_prefill; encode of an encoder (default: decode)",
     )
     group.add_argument(
         "--batch", type=int, metavar="N", default=16, help="sequences of a replica (default: 16)"
@@ -24,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         default=4096,
-        help="context of a decoding sequence, new tokens of a prompt (default: 4096 tokens)",
+        help="context of a decoding sequence, new tokens of a prompt or text (default: 4096 tokens)",
     )
     group.add_argument(
         "--past",

@@ -21,6 +21,7 @@ from simulator.costs.estimates import FloatArray, KernelEstimate
 from simulator.costs.figures import element_bytes
 from simulator.costs.library import KernelLibrary
 from simulator.costs.prefill import MLA_QUERY_DIM, MLA_VALUE_DIM
+from simulator.costs.pricing import weakened
 from simulator.costs.recurrent import RECURRENCES
 
 Bindings = Mapping[str, Any]
@@ -142,6 +143,8 @@ def _grouped_attention(library: KernelLibrary, operator: Operator, bindings: Bin
     heads, kv_heads = _attribute(operator, "n_heads"), _attribute(operator, "n_kv_heads")
     width, window = _attribute(operator, "qk_dim"), _attribute(operator, "window")
     batch, new, past = bindings["B"], bindings.get("S", 1), _past(operator, bindings)
+    if "chunked" in operator.attrs:
+        batch, new, past, window = _one_sequence_a_chunk(operator, bindings, window)
     if _past_matters(operator) and np.all(np.asarray(new) == 1):
         context = np.asarray(past) + 1
         return library.attention_decode(batch, context, heads, kv_heads, width, window, cache.dtype)
@@ -158,6 +161,30 @@ def _recurrence(library: KernelLibrary, operator: Operator, bindings: Bindings) 
     if not RECURRENCES[operator.kind].sequential:
         blocks = blocks * np.ceil(new / _attribute(operator, "chunk"))
     return library.recurrence(operator.kind, operator.flop.evaluate(bindings), traffic, blocks)
+
+
+def _one_sequence_a_chunk(operator: Operator, bindings: Bindings, chunk: int) -> tuple[Any, Any, Any, int]:
+    """Sequences, new and past tokens of each, and no window: every chunk of positions by itself.
+
+    A prompt over several chunks becomes equal sequences with as many query-key pairs in all.
+    """
+    batch = bindings["B"]
+    new, past = (np.asarray(x, np.float64) for x in (bindings.get("S", 1), _past(operator, bindings)))
+    offset = past % chunk
+    pieces = np.ceil((offset + new) / chunk)
+    seen = operator.causal_flop.evaluate(bindings) / operator.flop.evaluate(bindings) * (past + new)
+    each = new / pieces
+    before = np.where(pieces > 1, np.maximum(seen - (each + 1) / 2, 0), offset)
+    return batch * pieces, each, before, 0
+
+
+def _bidirectional(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
+    """The prefill kernel with so many past tokens that a query sees as many keys on average."""
+    batch, tokens, heads, width = _dims(_first(operator, Role.ACTIVATION), bindings)
+    dtype = operator.compute_dtype
+    past = (tokens - 1) / 2
+    estimate = library.attention_prefill(batch, tokens, heads, heads, width, 0, dtype, dtype, past)
+    return weakened(estimate, "attention to all tokens priced as causal attention with as many pairs")
 
 
 def _moe_experts(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
@@ -243,6 +270,7 @@ _PRICERS: dict[str, Pricer] = {
     "grouped_attention": _grouped_attention,
     "mamba2_scan": _recurrence,
     "gated_delta_rule": _recurrence,
+    "bidirectional_attention": _bidirectional,
     "moe_experts": _moe_experts,
     "moe_route": _moe_route,
 }

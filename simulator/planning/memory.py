@@ -5,7 +5,7 @@ much it keeps as workspace. A replica fits when every rank holds its weights and
 request.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hardware_specs.parts import SystemSpec
 from hardware_specs.records.errors import DoesNotFitError
@@ -31,11 +31,14 @@ class MemoryDemand:
 def memory_demand(graph: OperatorGraph, step_tokens: int, label: str) -> MemoryDemand:
     """The demand of a rank whose prefill graph this is, after its layout and precision.
 
-    A group with a window holds that many tokens of each sequence, and a group without one all of them.
+    A group with a window holds that many tokens of each sequence, and a group without one all of them. Where
+    every group has a window, all tokens are held, as engines do that free by the model and not by the layer.
 
     Activations are the largest operator's operands in a step that uses its whole token budget.
     """
     groups = cache_groups(graph)
+    if all(group.window is not None for group in groups):
+        groups = tuple(replace(group, window=None) for group in groups)
     point = {"B": 1, "S": step_tokens, "T": 0}
     activations = max(
         float(op.activation_read_bytes.evaluate(point) + op.activation_write_bytes.evaluate(point))
@@ -84,9 +87,14 @@ def memory_fit(
         capacity_bytes=capacity,
         usable_bytes=usable,
         kv_bytes_per_token=demand.kv_bytes_per_token,
-        kv_capacity_tokens=int((usable - needed) // demand.kv_bytes_per_token),
+        kv_capacity_tokens=_cached_tokens(usable - needed, demand.kv_bytes_per_token),
         kv_bytes_per_sequence=demand.kv_bytes_per_sequence,
     )
+
+
+def _cached_tokens(free_bytes: float, bytes_per_token: float) -> int:
+    """Tokens that the free memory caches; none of a model that caches nothing a token."""
+    return int(free_bytes // bytes_per_token) if bytes_per_token else 0
 
 
 def usable_bytes(capacity: float, needed: float, rules: StackRules, fraction: float | None) -> float:

@@ -19,7 +19,8 @@ with (Path(__file__).parent / "published_parameters.csv").open(encoding="utf-8")
 
 def test_every_model_with_figures_of_its_own_has_a_published_count() -> None:
     of_its_own = {model.key for model in list_models() if model.key == model.graph_key}
-    assert of_its_own - PUBLISHED.keys() == {"article-v3"}  # which nobody published
+    unpublished = {"article-v3", "bert-6b", "vit-large-for-deepseek-v3"}  # no such checkpoints exist
+    assert of_its_own - PUBLISHED.keys() == unpublished
 
 
 @pytest.mark.parametrize("key", PUBLISHED)

@@ -49,6 +49,37 @@ _YARN = {
 }
 _EXPERTS = {"num_local_experts": 16, "num_experts_per_tok": 4, "intermediate_size": 64}
 
+_LLAMA_4 = {
+    "head_dim": 24,
+    "intermediate_size": 64,
+    "intermediate_size_mlp": 96,
+    "num_local_experts": 16,
+    "num_experts_per_tok": 1,
+    "attention_chunk_size": 12,
+    "no_rope_layers": [1, 1, 1, 0],
+    "attn_temperature_tuning": True,
+    "floor_scale": 8,
+    "attn_scale": 0.1,
+    "rope_theta": 5e5,
+}
+_MROPE = {"rope_theta": 1e6, "rope_scaling": {"rope_type": "default", "mrope_section": [2, 3, 3]}}
+_LAYER_NORMED = {
+    "vocab_size": 512,
+    "hidden_size": 128,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 8,
+    "max_position_embeddings": 64,
+    "tie_word_embeddings": False,
+}
+_PARTLY_ROTATED = {
+    "intermediate_size": 256,
+    "partial_rotary_factor": 0.5,
+    "layer_norm_eps": 1e-5,
+    "rope_theta": 1e4,
+}
+_SMALL_TOKENS = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 1}
+_GELU_NEW = {"hidden_act": "gelu_new"}
+
 
 _NEMOTRON_H = {
     **{key: value for key, value in _BASE.items() if key != "rms_norm_eps"},
@@ -103,6 +134,34 @@ def _with_rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
 def _with_partial_rotary(config: Mapping[str, Any]) -> dict[str, Any]:
     known = _with_rope_parameters(config)
     known["rope_parameters"]["partial_rotary_factor"] = known.pop("rotary_dim") / known["head_dim"]
+    return known
+
+
+def _as_gemma_3(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Kinds of layers by name, and positions of each kind."""
+    known = _with_rope_parameters(config)
+    pattern, local = known.pop("sliding_window_pattern"), known.pop("rope_local_base_freq")
+    rope = {
+        "full_attention": known["rope_parameters"],
+        "sliding_attention": {"rope_type": "default", "rope_theta": local},
+    }
+    kinds = ["full_attention" if n % pattern == 0 else "sliding_attention" for n in range(1, 5)]
+    return known | {"rope_parameters": rope, "layer_types": kinds}
+
+
+def _beside_vision(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The text model's config, and that of a vision tower which takes no part."""
+    vision = {"depth": 1, "hidden_size": 16, "num_heads": 2, "intermediate_size": 16, "out_hidden_size": 128}
+    known = dict(config)
+    tied, theta = known.pop("tie_word_embeddings"), known.pop("rope_theta")
+    known["rope_parameters"] = known.pop("rope_scaling") | {"rope_theta": theta, "rope_type": "default"}
+    extra = {"deepstack_visual_indexes": [0]}
+    return {"text_config": known, "vision_config": vision | extra, "tie_word_embeddings": tied}
+
+
+def _with_partial_factor(config: Mapping[str, Any]) -> dict[str, Any]:
+    known = _with_rope_parameters(config)
+    known["rope_parameters"]["partial_rotary_factor"] = known.pop("partial_rotary_factor")
     return known
 
 
@@ -205,6 +264,95 @@ FAMILIES: Mapping[str, Family] = {
     "qwen 3.5 with experts": Family(
         "Qwen3_5MoeForCausalLM", _BASE | _QWEN_3_5, dict, masks_by_kind=True, norms_above_one=True
     ),
+    "mixtral": Family("MixtralForCausalLM", _BASE | _EXPERTS | {"sliding_window": None, "rope_theta": 1e6}),
+    "gemma": Family(
+        "GemmaForCausalLM",
+        _BASE | {"intermediate_size": 256, "head_dim": 24, "rope_theta": 1e4, "tie_word_embeddings": True},
+    ),
+    "gemma 3": Family(
+        "Gemma3ForCausalLM",
+        _BASE
+        | {
+            "intermediate_size": 256,
+            "head_dim": 24,
+            "sliding_window": 8,
+            "sliding_window_pattern": 3,
+            "query_pre_attn_scalar": 20,
+            "rope_theta": 1e6,
+            "rope_local_base_freq": 1e4,
+            "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+            "tie_word_embeddings": True,
+        },
+        _as_gemma_3,
+    ),
+    "phi 3": Family(
+        "Phi3ForCausalLM",
+        _BASE | {"intermediate_size": 256, "sliding_window": 7, "rope_theta": 1e4},
+        extra=_SMALL_TOKENS,
+    ),
+    "llama 4": Family(
+        "Llama4ForCausalLM",
+        _BASE | _LLAMA_4 | {"rope_scaling": _LLAMA3, "interleave_moe_layer_step": 1, "use_qk_norm": True},
+        extra=_SMALL_TOKENS,
+    ),
+    "llama 4, interleaved": Family(
+        "Llama4ForCausalLM",
+        _BASE | _LLAMA_4 | {"interleave_moe_layer_step": 2, "use_qk_norm": False},
+        extra=_SMALL_TOKENS,
+    ),
+    "qwen 2.5 vl": Family(
+        "Qwen2_5_VLForConditionalGeneration",
+        _BASE | _MROPE | {"intermediate_size": 256},
+        _beside_vision,
+    ),
+    "qwen 3 vl": Family(
+        "Qwen3VLForConditionalGeneration",
+        _BASE | _MROPE | {"intermediate_size": 256, "head_dim": 16},
+        _beside_vision,
+    ),
+    "gpt-j": Family(
+        "GPTJForCausalLM",
+        {
+            "vocab_size": 512,
+            "n_embd": 128,
+            "n_layer": 3,
+            "n_head": 8,
+            "n_positions": 64,
+            "rotary_dim": 8,
+            "layer_norm_epsilon": 1e-5,
+            "tie_word_embeddings": False,
+        },
+        dict,
+        _SMALL_TOKENS,
+    ),
+    "bloom": Family(
+        "BloomForCausalLM",
+        {
+            "vocab_size": 512,
+            "hidden_size": 192,
+            "n_layer": 3,
+            "n_head": 24,
+            "seq_length": 64,
+            "layer_norm_epsilon": 1e-5,
+            "tie_word_embeddings": True,
+        },
+        dict,
+    ),
+    "opt": Family(
+        "OPTForCausalLM",
+        _LAYER_NORMED | {"ffn_dim": 256, "tie_word_embeddings": True},
+        dict,
+        {"word_embed_proj_dim": 128},
+    ),
+    "phi 2": Family(
+        "PhiForCausalLM", _LAYER_NORMED | _PARTLY_ROTATED, _with_partial_factor, _GELU_NEW | _SMALL_TOKENS
+    ),
+    "stable lm": Family(
+        "StableLmForCausalLM",
+        _LAYER_NORMED | _PARTLY_ROTATED | {"use_qkv_bias": True},
+        _with_partial_factor,
+        {"num_key_value_heads": 8} | _SMALL_TOKENS,
+    ),
 }
 
 
@@ -222,6 +370,16 @@ class Pair:
         model = build_model(blueprint or self.family.blueprint)
         load_main_model(model, self.independent.state_dict(), names_of(self.family.architecture))
         return model
+
+    @torch.no_grad()
+    def logits_in_pieces(self) -> Tensor:
+        """The independent logits again, the tokens fed in pieces over a cache."""
+        logits, cache = [], None
+        for piece in self.ids.split(PIECES, 1):
+            out = self.independent(piece, past_key_values=cache, use_cache=True)
+            logits.append(out.logits)
+            cache = out.past_key_values
+        return torch.cat(logits, 1)
 
 
 def strengthen_states(model: nn.Module) -> None:
@@ -272,4 +430,14 @@ def in_pieces(model: Decoder, ids: Tensor) -> Tensor:
         out, _, caches = model(piece, positions_of(piece, start), caches, start > 0)
         logits.append(out)
         start += piece.shape[1]
+    return torch.cat(logits, 1)
+
+
+@torch.no_grad()
+def in_pieces_after(model: Decoder, ids: Tensor, caches: list[Tensor], start: int) -> Tensor:
+    """Logits of tokens that are decoded one by one on caches of `start` tokens."""
+    logits = []
+    for token in ids.split(1, 1):
+        out, _, caches = model(token, positions_of(token, start + len(logits)), caches, True)
+        logits.append(out)
     return torch.cat(logits, 1)

@@ -10,6 +10,7 @@ from tiny import distance, relative
 from torch.utils.flop_counter import FlopCounterMode
 
 from model_graphs.blueprint import (
+    Activation,
     AttentionSpec,
     Blueprint,
     DeltaNetSpec,
@@ -22,12 +23,30 @@ from model_graphs.blueprint import (
 from model_graphs.graph_io import phases_of
 from model_graphs.layout import Layout, apply_layout
 from model_graphs.totals import graph_work
+from reference_impl import published_names
+from reference_impl.decoder import build_model
 from reference_impl.emission import emit, emit_layers
 from reference_impl.kernels import experts
 from reference_impl.kernels.attention import _masked, _pairs
 from reference_impl.kernels.recurrent import DELTA_CHUNK
+from reference_impl.loading import load_main_model
 
 TOLERANCE = 1e-5
+
+#: families of parts that another family here has too; their exports are proved among the slow tests
+_LIKE_OTHERS = {
+    "mixtral",
+    "gemma",
+    "phi 3",
+    "llama 4",
+    "llama 4, interleaved",
+    "qwen 2.5 vl",
+    "qwen 3 vl",
+    "gpt-j",
+    "opt",
+    "stable lm",
+}
+_EXPORTED = [pytest.param(n, marks=pytest.mark.slow) if n in _LIKE_OTHERS else n for n in FAMILIES]
 
 
 @cache
@@ -42,7 +61,11 @@ def test_prefill_equals_the_independent_implementation(name):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_chunks_and_decoded_tokens_equal_the_whole(name):
-    assert distance(in_pieces(pair(name).ours(), pair(name).ids), pair(name).logits) < TOLERANCE
+    """Gemma's norms magnify rounding: the other one's own passes in one and in pieces differ by 1e-5 too."""
+    own = pair(name)
+    tolerance = max(TOLERANCE, 3 * distance(own.logits_in_pieces(), own.logits))
+    assert tolerance < (5e-5 if "gemma" in name else 2e-5)
+    assert distance(in_pieces(own.ours(), own.ids), own.logits) < tolerance
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -52,20 +75,13 @@ def test_flop_equal_the_frameworks_counter_on_the_independent_implementation(nam
     What else it does otherwise is listed by layer.
     """
     family, n_tokens = FAMILIES[name], 64
-    with torch.device("meta"):
-        model = family.independent()
-    if hasattr(model, "set_experts_implementation"):
-        model.set_experts_implementation("batched_mm")
-    ids = torch.zeros(1, n_tokens, dtype=torch.int64, device="meta")
-    mask = torch.zeros(1, 1, n_tokens, n_tokens, device="meta")
-    kinds = {"full_attention": mask, "sliding_attention": mask, "linear_attention": None}
-    given = kinds if family.masks_by_kind else mask
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(ids, attention_mask=given, position_ids=ids, use_cache=False)
+    with FlopCounterMode(display=False) as counter:
+        run_on_meta(name, n_tokens)
     tables = sum(rope.width * n_tokens for rope in family.blueprint.ropes)
     ours = graph_work(emit(family.blueprint, "prefill")).flop.exact({"B": 1, "S": n_tokens})
-    otherwise = sum(_counted_otherwise(layer, n_tokens) for layer in family.blueprint.layers)
-    assert counter.get_total_flops() - ours - otherwise in (0, tables)
+    otherwise = _unchosen_experts(name, n_tokens)
+    otherwise += sum(_counted_otherwise(layer, n_tokens) for layer in family.blueprint.layers)
+    assert counter.get_total_flops() - otherwise - ours in (0, tables)
 
 
 def _counted_otherwise(layer: LayerSpec, n_tokens: int) -> int:
@@ -88,7 +104,32 @@ def _counted_otherwise(layer: LayerSpec, n_tokens: int) -> int:
     return 0
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@torch.no_grad()
+def run_on_meta(name: str, n_tokens: int) -> None:
+    """A pass of the independent implementation; BLOOM's makes its biases from a mask that must be real."""
+    with torch.device("cpu" if name == "bloom" else "meta"):
+        model = FAMILIES[name].independent()
+        ids = torch.zeros(1, n_tokens, dtype=torch.int64)
+        mask = torch.zeros(1, 1, n_tokens, n_tokens)
+    if hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation("batched_mm")
+    if name == "bloom":
+        model(ids, use_cache=False)
+        return
+    kinds = {"full_attention": mask, "sliding_attention": mask, "linear_attention": None}
+    given = kinds if FAMILIES[name].masks_by_kind else mask
+    model(ids, attention_mask=given, position_ids=ids, use_cache=False)
+
+
+def _unchosen_experts(name: str, n_tokens: int) -> int:
+    """FLOP of Llama 4's experts on tokens that did not choose them, which the other one weighs with zero."""
+    blueprint = FAMILIES[name].blueprint
+    parts = (layer.feed_forward for layer in blueprint.layers)
+    mixtures = [part for part in parts if isinstance(part, MixtureSpec) and part.weighs_inputs]
+    return sum(6 * n_tokens * blueprint.hidden_size * m.inter * (m.experts - m.topk) for m in mixtures)
+
+
+@pytest.mark.parametrize("name", _EXPORTED)
 def test_layers_of_a_kind_are_alike(name):
     blueprint = FAMILIES[name].blueprint
     for phase in phases_of(blueprint):
@@ -111,7 +152,7 @@ def _layouts(blueprint: Blueprint) -> list[Layout]:
     return layouts
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", _EXPORTED)
 def test_the_layout_pass_gives_what_a_rank_exports(name):
     """At eight ranks the two heads of keys and values have four copies each."""
     blueprint = FAMILIES[name].blueprint
@@ -212,3 +253,104 @@ def test_a_window_hides_exactly_the_pairs_that_the_flop_leave_out():
         n_total = n_new + n_past
         masked = _masked(torch.zeros(1, 1, n_new, n_total), window)
         assert _pairs(n_new, n_total, window) == int((masked == 0).sum())
+
+
+def test_a_window_of_gemma_that_is_one_token_off_breaks_parity():
+    assert _mistaken("gemma 3", window=9) > 1e-3
+    assert _mistaken("phi 3", window=8) > 1e-3
+
+
+def test_a_chunk_that_is_one_token_off_or_slides_breaks_parity():
+    for changes in ({"window": 13}, {"window": 11}, {"chunked": False}):
+        assert _mistaken("llama 4", **changes) > 1e-3
+
+
+def test_queries_of_one_temperature_break_parity():
+    assert _mistaken("llama 4", temperature=None) > 1e-3
+
+
+def test_rotated_queries_and_keys_that_are_not_normalised_break_parity():
+    assert _mistaken("llama 4", norm=QueryKeyNorm.NONE) > 1e-2
+
+
+def test_weighing_what_experts_give_instead_of_what_they_read_breaks_parity():
+    assert _mistaken_mixture("llama 4", weighs_inputs=False) > 1e-2
+
+
+def test_weights_of_mixtral_over_all_experts_break_parity():
+    assert _mistaken_mixture("mixtral", normalise=False) > 1e-2
+    assert _mistaken_mixture("mixtral", scoring=Scoring.SIGMOID) > 1e-2
+
+
+def _mistaken_blueprint(name: str, **changes: object) -> float:
+    own = pair(name)
+    mistaken = own.ours(replace(own.family.blueprint, **changes))
+    return relative(whole(mistaken, own.ids), own.logits)
+
+
+def test_embeddings_that_are_not_scaled_break_parity():
+    for name in ("gemma", "gemma 3"):
+        assert _mistaken_blueprint(name, embedding_scale=1.0) > 1e-2
+
+
+def test_embeddings_that_are_not_normalised_break_parity():
+    assert _mistaken_blueprint("bloom", embedding_norm=False) > 1e-2
+
+
+def test_positions_without_their_offset_break_parity():
+    own = pair("opt")
+    mistaken = own.ours()
+    mistaken.embed_positions.offset = 0
+    assert relative(whole(mistaken, own.ids), own.logits) > 1e-2
+
+
+def _without(name: str, part: str) -> float:
+    """Relative error of a model whose layers skip a part."""
+    own = pair(name)
+    mistaken = own.ours()
+    for layer in mistaken.layers:
+        setattr(layer, part, torch.nn.Identity())
+    return relative(whole(mistaken, own.ids), own.logits)
+
+
+def test_a_sandwich_without_one_of_its_outer_norms_breaks_parity():
+    assert _without("gemma 3", "attention_output_norm") > 1e-2
+    assert _without("gemma 3", "mlp_output_norm") > 1e-2
+
+
+def test_norms_that_take_the_published_weight_as_it_is_break_parity(monkeypatch):
+    monkeypatch.setattr(published_names, "_one_more", published_names.stacked)
+    own = pair("gemma")
+    names = published_names._gemma(published_names._GEMMA_NORMS)
+    model = build_model(own.family.blueprint)
+    load_main_model(model, own.independent.state_dict(), names)
+    assert relative(whole(model, own.ids), own.logits) > 1e-2
+
+
+def test_slopes_of_the_nearest_power_of_two_break_parity():
+    own = pair("bloom")
+    mistaken = own.ours()
+    for layer in mistaken.layers:
+        layer.self_attn.core.slopes = torch.tensor([2 ** (-(h + 1) / 3) for h in range(24)])
+    assert relative(whole(mistaken, own.ids), own.logits) > 1e-3
+
+
+def test_biases_that_are_left_out_break_parity():
+    for name in ("phi 2", "gpt-j"):
+        assert _mistaken_blueprint(name, head_bias=False) > 1e-2
+    assert _mistaken("stable lm", qkv_bias=False) > 1e-2
+
+
+def test_another_activation_breaks_parity():
+    for name, wrong in (("opt", Activation.GELU), ("gemma", Activation.SILU)):
+        own = pair(name)
+        layers = own.family.blueprint.layers
+        changed = (replace(x, feed_forward=replace(x.feed_forward, activation=wrong)) for x in layers)
+        assert _mistaken_blueprint(name, layers=tuple(changed)) > 1e-3
+
+
+def test_chunks_hide_exactly_the_pairs_that_the_flop_leave_out():
+    for n_new, n_past, chunk in ((10, 0, 4), (10, 3, 4), (1, 20, 8), (5, 6, 8), (3, 0, 8), (1, 16, 8)):
+        n_total = n_new + n_past
+        masked = _masked(torch.zeros(1, 1, n_new, n_total), chunk, chunked=True)
+        assert _pairs(n_new, n_total, chunk, chunked=True) == int((masked == 0).sum())

@@ -3,7 +3,7 @@
 import pytest
 
 from hardware_specs.library import load_system
-from hardware_specs.records.errors import InputError
+from hardware_specs.records.errors import DoesNotFitError, InputError
 from model_graphs.graph import Stream
 from simulator.costs.energy import power_model
 from simulator.scenario.model import Deployment
@@ -61,3 +61,43 @@ def test_what_is_no_step_is_refused(arguments, path):
     with pytest.raises(InputError) as caught:
         forecast_step(R1, *arguments)
     assert path in {problem.path for problem in caught.value.problems}
+
+
+BERT = Deployment(
+    model="bert-large",
+    system="h100_sxm",
+    stack="vllm",
+    precision="bf16",
+    gpus=1,
+    tp=1,
+    gpu_memory_fraction=0.9,
+)
+
+
+def test_an_encoder_takes_longer_for_more_and_for_longer_texts():
+    one, more, longer = (forecast_step(BERT, "encode", b, s) for b, s in ((8, 128), (32, 128), (8, 512)))
+    assert one.latency.value < more.latency.value < longer.latency.value
+    assert one.latency.grade == "D"
+
+
+def test_the_work_of_an_encoder_is_that_of_its_graph():
+    # 4096 B S (24 S + 147457) at 8 texts of 384 tokens
+    step = forecast_step(BERT, "encode", 8, 384)
+    assert step.work.flop == 4096 * 8 * 384 * (24 * 384 + 147457)
+
+
+def test_an_image_has_as_many_tokens_as_its_encoder_whatever_the_length():
+    vit = BERT.model_copy(update={"model": "vit-large-for-deepseek-v3"})
+    assert forecast_step(vit, "encode", 4, 1).work == forecast_step(vit, "encode", 4, 999).work
+
+
+def test_an_encoder_generates_no_tokens_and_a_decoder_encodes_none():
+    with pytest.raises(InputError, match="must generate tokens"):
+        forecast_step(BERT, "decode", 8, 384)
+    with pytest.raises(InputError, match="phase of deepseek-r1 must be one of"):
+        forecast_step(R1, "encode", 8, 384)
+
+
+def test_an_encoder_that_does_not_fit_is_refused():
+    with pytest.raises(DoesNotFitError):
+        forecast_step(BERT.model_copy(update={"gpu_memory_fraction": 0.01}), "encode", 8, 384)

@@ -6,8 +6,10 @@ import pytest
 
 from hardware_specs.library import load_system
 from hardware_specs.records.errors import InputError
+from model_graphs.configs import resolve_model
 from model_graphs.expressions import Expression
 from model_graphs.graph import Collective, Operator, Role, Tensor
+from model_graphs.graph_io import load_graph, phases_of
 from simulator.costs.library import KernelLibrary
 from simulator.costs.operators import in_sequence, price_operator, traffic_bytes
 
@@ -209,3 +211,48 @@ def test_an_unknown_kind_and_an_unbound_symbol_are_refused(library: KernelLibrar
         price_operator(library, operator("linear", (tensor("B S 7168"), weight), tensor("B S 512")), {"B": 1})
     with pytest.raises(InputError, match="must carry the attribute n_experts"):
         price_operator(library, operator("moe_experts", (tensor("B 7168"),), tensor("B 7168")), {"B": 1})
+
+
+def of_model(key: str, phase: str, kind: str) -> list[Operator]:
+    blocks = load_graph(key, phase).blocks
+    return [operator for block in blocks for operator in block.operators if operator.kind == kind]
+
+
+def test_attention_to_all_tokens_costs_what_causal_attention_with_as_many_pairs_costs(
+    library: KernelLibrary,
+) -> None:
+    (both_ways,) = of_model("bert-large", "encode", "bidirectional_attention")
+    priced = price_operator(library, both_ways, {"B": BATCH, "S": 385})
+    # 385 x 385 pairs: the triangle of 385 x 386 / 2 and 192 past tokens for each of 385 queries
+    wanted = library.attention_prefill(BATCH, 385, 16, 16, 64, past=192).latency_s
+    np.testing.assert_array_equal(priced.latency_s, wanted)
+    assert priced.grade == "D"
+    assert np.all(priced.log_half_width >= 0.6)
+
+
+def test_attention_in_chunks_starts_anew_with_each(library: KernelLibrary) -> None:
+    chunked, full = of_model("llama-4-scout", "decode", "grouped_attention")
+    at = {"B": 16, "S": 1, "T": np.array([99.0, 8191.0, 8192.0, 8192.0 + 99])}
+    first, last, again, later = price_operator(library, chunked, at).latency_s
+    assert again < first == later < last
+    assert np.all(np.diff(price_operator(library, full, at).latency_s) > 0)
+
+
+def test_a_prompt_over_several_chunks_costs_as_much_as_its_chunks(library: KernelLibrary) -> None:
+    (chunked, _) = of_model("llama-4-scout", "prefill", "grouped_attention")
+    four = price_operator(library, chunked, {"B": 1, "S": 4 * 8192}).latency_s
+    alone = price_operator(library, chunked, {"B": 4, "S": 8192}).latency_s
+    assert float(four) == pytest.approx(float(alone))
+
+
+def test_every_kind_of_operator_in_a_shipped_graph_has_a_price(library: KernelLibrary) -> None:
+    seen: dict[str, Operator] = {}
+    keys = ("bert-large", "vit-large-patch16-224", "gemma-3-27b", "llama-4-maverick", "bloom-176b", "phi-2")
+    for key in keys:
+        for phase in phases_of(resolve_model(key).blueprint):
+            operators = (op for block in load_graph(key, phase).blocks for op in block.operators)
+            seen |= {operator.kind: operator for operator in operators}
+    assert {"layernorm", "gelu_mul", "activation", "image_tokens", "scale_queries"} <= seen.keys()
+    for operator in seen.values():
+        priced = price_operator(library, operator, {"B": BATCH, "S": 128, "T": 1000})
+        assert np.all(priced.latency_s > 0), operator.kind
