@@ -5,6 +5,7 @@ known, or whose dependencies and symbols do not hold together is refused with it
 """
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.resources import files
@@ -21,9 +22,13 @@ from model_graphs.configs import ModelRecord, resolve_model
 from model_graphs.expressions import Expression
 from model_graphs.graph import SCHEMA_VERSION, Operator, OperatorGraph
 
-#: whole prompts, parts of prompts on a cache, one token a sequence, one step of the MTP module; an encoder's
-#: only one
-PHASES = ("prefill", "chunked_prefill", "decode", "mtp", "encode")
+#: of a decoder: whole prompts, parts of prompts on a cache, one token a sequence, one step of the MTP module
+PHASES = ("prefill", "chunked_prefill", "decode", "mtp")
+#: of an encoder
+ENCODE = "encode"
+
+#: environment variable with the folder of graphs that are not shipped
+GRAPHS_VARIABLE = "SILICAST_GRAPHS"
 
 _ADAPTER = TypeAdapter(OperatorGraph)
 
@@ -31,8 +36,8 @@ _ADAPTER = TypeAdapter(OperatorGraph)
 def phases_of(blueprint: Blueprint) -> tuple[str, ...]:
     """The phases of a model, its main one first; only one with multi-token prediction has that phase."""
     if isinstance(blueprint, EncoderBlueprint):
-        return ("encode",)
-    return ("prefill", "chunked_prefill", "decode", *(("mtp",) if blueprint.mtp_layers else ()))
+        return (ENCODE,)
+    return PHASES if blueprint.mtp_layers else PHASES[:-1]
 
 
 def graph_to_json(graph: OperatorGraph) -> str:
@@ -136,27 +141,49 @@ def graph_file_name(graph_key: str, phase: str) -> str:
     return f"{graph_key}.{phase}.json"
 
 
+def own_graphs() -> Path | None:
+    """The user's folder of emitted graphs, where the environment names one (`SILICAST_GRAPHS`)."""
+    named = os.environ.get(GRAPHS_VARIABLE)
+    return Path(named) if named else None
+
+
+def is_emitted(model: ModelRecord, phase: str) -> bool:
+    """Whether there is a graph of the phase, in the package or in the user's folder."""
+    return _source(graph_file_name(model.graph_key, phase)) is not None
+
+
+def _source(name: str, folder: Path | None = None) -> tuple[Traversable, str] | None:
+    """A graph's file and the name that problems carry: in the folder, or else shipped, or else the user's."""
+    if folder is not None:
+        return (folder / name, str(folder / name)) if (folder / name).is_file() else None
+    shipped = files("model_graphs") / "emitted" / name
+    if shipped.is_file():
+        return shipped, f"model_graphs/emitted/{name}"
+    own = own_graphs()
+    return _source(name, own) if own is not None else None
+
+
 def load_graph(model: str | ModelRecord, phase: str, folder: Path | None = None) -> OperatorGraph:
-    """The emitted graph of a model, from the package or from a folder that `silicast emit` wrote.
+    """The emitted graph of a model, from a folder that `silicast emit` wrote.
+
+    Without a folder it is looked for in the package, then where the environment says.
 
     Raises:
         InputError: the model or phase is unknown, no graph was emitted for it, or the file is broken.
     """
     record = resolve_model(model) if isinstance(model, str) else model
-    if phase not in PHASES:
-        requirement = f"phase must be one of {', '.join(PHASES)}"
-        raise InputError(Problem(requirement, repr(phase), path="phase", suggestion=nearest(phase, PHASES)))
     phases = phases_of(record.blueprint)
     if phase not in phases:
-        requirement = f"{record.key} has the phases {', '.join(phases)}"
-        raise InputError(Problem(requirement, repr(phase), path="phase"))
-    shelf: Traversable = folder or files("model_graphs") / "emitted"
+        requirement = f"phase of {record.key} must be one of {', '.join(phases)}"
+        raise InputError(Problem(requirement, repr(phase), path="phase", suggestion=nearest(phase, phases)))
     name = graph_file_name(record.graph_key, phase)
-    source = shelf / name
-    if not source.is_file():
-        requirement = f"a graph of {record.key} in phase {phase} must have been emitted; run `silicast emit`"
+    found = _source(name, folder)
+    if found is None:
+        requirement = (
+            f"a graph of {record.key} in phase {phase} must have been emitted; run "
+            f"`silicast emit MODEL --out FOLDER` and set {GRAPHS_VARIABLE}=FOLDER"
+        )
         raise InputError(Problem(requirement, f"no file {name}", path="model"))
-    graph = graph_from_json(
-        source.read_text(encoding="utf-8"), f"model_graphs/emitted/{name}" if not folder else str(source)
-    )
+    source, shown = found
+    graph = graph_from_json(source.read_text(encoding="utf-8"), shown)
     return replace(graph, model=record.key)

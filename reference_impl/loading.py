@@ -21,13 +21,18 @@ def load_main_model(model: Decoder, state: State, names: Names = USUAL) -> None:
     Raises:
         InputError: a tensor is missing or has another shape; all of them are named.
     """
+    fill(model, main_recipes(model, names), state)
+
+
+def main_recipes(model: Decoder, names: Names) -> Recipes:
+    """What makes each tensor of the main model, in the names of its causal language model."""
     recipes = dict(_outer_recipes(model, names))
     last = len(model.layers) - 1
     for i, layer in enumerate(model.layers):
         closing = names.final if i == last else names.before_layer(i + 1)
-        for name, recipe in _layer_recipes(layer, names, names.layer.format(i), closing):
+        for name, recipe in layer_recipes(layer, names, names.layer.format(i), closing):
             recipes[f"layers.{i}.{name}"] = recipe
-    fill(model, recipes, state)
+    return recipes
 
 
 def _outer_recipes(model: Decoder, names: Names) -> Iterator[tuple[str, Recipe]]:
@@ -79,12 +84,13 @@ def load_mtp(module: MTP, state: State, prefix: str = "layers.0", names: Names =
     own = {f"{name}.weight": Recipe((f"{prefix}.{name}.weight",), names.norm) for name in ("enorm", "hnorm")}
     own["eh_proj.weight"] = Recipe((f"{prefix}.eh_proj.weight",))
     own["opening_norm.weight"] = Recipe((f"{prefix}.mtp_block.{names.opening}.weight",), names.norm)
-    for name, recipe in _layer_recipes(module.layer, names, f"{prefix}.mtp_block", f"{prefix}.post_norm"):
+    for name, recipe in layer_recipes(module.layer, names, f"{prefix}.mtp_block", f"{prefix}.post_norm"):
         own[f"layer.{name}"] = recipe
     fill(module, own, state)
 
 
-def _layer_recipes(layer: AnyLayer, names: Names, prefix: str, closing: str) -> Iterator[tuple[str, Recipe]]:
+def layer_recipes(layer: AnyLayer, names: Names, prefix: str, closing: str) -> Iterator[tuple[str, Recipe]]:
+    """What makes each tensor of a layer; `prefix` is its name there, `closing` the norm after it."""
     for name in layer.state_dict():
         if name.startswith("closing_norm."):
             yield name, Recipe((name.replace("closing_norm", closing),), names.norm)

@@ -12,7 +12,7 @@ from rich.console import Group
 from hardware_specs.records.errors import InputError, Problem, nearest
 from model_graphs.configs import ModelRecord
 from model_graphs.graph import OperatorGraph
-from model_graphs.graph_io import PHASES, graph_file_name, graph_to_json, load_graph, phases_of
+from model_graphs.graph_io import graph_file_name, graph_to_json, load_graph, phases_of
 from reports.files import write_text
 from reports.tables import table
 
@@ -27,12 +27,13 @@ def emit_phases(
     Raises:
         InputError: a phase is unknown.
     """
-    chosen = list(phases or phases_of(record.blueprint))
-    unknown = [phase for phase in chosen if phase not in PHASES]
+    known = phases_of(record.blueprint)
+    chosen = list(phases or known)
+    unknown = [phase for phase in chosen if phase not in known]
     if unknown:
-        requirement = f"must be one of {', '.join(PHASES)}"
+        requirement = f"must be one of {', '.join(known)}"
         raise InputError(
-            *(Problem(requirement, p, path="--phase", suggestion=nearest(p, PHASES)) for p in unknown)
+            *(Problem(requirement, p, path="--phase", suggestion=nearest(p, known)) for p in unknown)
         )
     from reference_impl.emission import emit
 

@@ -135,7 +135,7 @@ def deploy(deployment: Deployment) -> Deployed:
     Raises:
         InputError: a name is unknown, a width does not divide, or a dtype is not known.
     """
-    model = resolve_model(deployment.model)
+    model = resolve_model(deployment.model, approximate=deployment.approximate)
     system = load_system(deployment.system)
     stack = load_stack(
         deployment.stack, deployment.stack_version, deployment.date, system.device.architecture

@@ -68,7 +68,7 @@ def test_chunks_and_decoded_tokens_equal_the_whole(name):
     assert distance(in_pieces(own.ours(), own.ids), own.logits) < tolerance
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", _EXPORTED)
 def test_flop_equal_the_frameworks_counter_on_the_independent_implementation(name):
     """Equal to the last FLOP, but for the tables of sines, which the other one makes by a product.
 

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 import torch.multiprocessing
-from ranks import LAYOUTS, N_RANKS, random_model, run
+from ranks import LAYOUTS, N_RANKS, OTHERS, random_model, run
 from tiny import TINY
 
 from model_graphs.layout import Layout
@@ -16,10 +16,10 @@ def distances(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     torch.multiprocessing.spawn(run, (str(folder / "store"), str(folder)), nprocs=N_RANKS)
     ranks = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(N_RANKS)]
-    return {name: [rank[name] for rank in ranks] for name in LAYOUTS}
+    return {name: [rank[name] for rank in ranks] for name in (*LAYOUTS, *OTHERS)}
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", [*LAYOUTS, *OTHERS])
 def test_four_processes_give_the_output_of_one(distances, name):
     assert max(distances[name]) < 1e-5
 
