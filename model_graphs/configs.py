@@ -6,65 +6,30 @@ names, checkpoints, how each precision stores the weights, and where the figures
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from hardware_specs.records.errors import InputError, Problem, nearest
+from hardware_specs.records.evidence import Grade
 from hardware_specs.records.hashing import content_hash
 from hardware_specs.records.quantities import Kind
-from hardware_specs.records.yaml_reader import (
-    Document,
-    Plain,
-    read_document,
-    validate_document,
-    validate_file,
-)
+from hardware_specs.records.yaml_reader import validate_file
 from model_graphs.architectures import ARCHITECTURES, ModelConfig
 from model_graphs.blueprint import Blueprint
+from model_graphs.config_json import ConfigFile, read_config_file, unknown_architecture
+from model_graphs.storage import FORMATS, NAME_OF, Precision, Storage
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Precision(StrEnum):
-    """How weights are stored: as the model's checkpoints of that width do, or in a stated format."""
-
-    BF16 = "bf16"
-    FP8 = "fp8"
-    FP4 = "fp4"
-    FP8_TENSOR = "fp8_tensor"  # e4m3, one scale a tensor
-    FP8_BLOCK = "fp8_block"  # e4m3 in 128x128 blocks
-    NVFP4 = "nvfp4"  # e2m1 in blocks of 16
-    MXFP4 = "mxfp4"  # e2m1 in blocks of 32
-
-
-#: components of a graph whose products a checkpoint may store in low precision
-Component = Literal["attention", "mamba", "linear_attention", "mlp", "shared_expert", "moe", "moe_latent"]
-
-
-class Storage(_Record):
-    """The element type of stored weights, and the components whose products are stored in it."""
-
-    dtype: Literal["fp8", "fp8_block", "nvfp4", "mxfp4"]
-    components: tuple[Component, ...] = get_args(Component)
-
-
 _FOLDER: Traversable = files("model_graphs") / "configs"
-_FORMATS: Mapping[Precision, Storage] = {
-    Precision.FP8: Storage(dtype="fp8"),
-    Precision.FP4: Storage(dtype="nvfp4"),
-    Precision.FP8_TENSOR: Storage(dtype="fp8"),
-    Precision.FP8_BLOCK: Storage(dtype="fp8_block"),
-    Precision.NVFP4: Storage(dtype="nvfp4"),
-    Precision.MXFP4: Storage(dtype="mxfp4"),
-}
 
 
 class Provenance(_Record):
@@ -92,7 +57,7 @@ class _ModelFile(_Record):
     @classmethod
     def _is_known(cls, name: str) -> str:
         if name not in ARCHITECTURES:
-            raise InputError(_unknown_architecture(name))
+            raise InputError(unknown_architecture(name))
         return name
 
     @field_validator("config")
@@ -135,6 +100,13 @@ class ModelRecord:
     notes: tuple[str, ...]
     sources: tuple[Provenance, ...]
     content_hash: str
+    precision: Precision | None = None  # that of a user's file
+    approximates: str = ""  # the unknown architecture that this one stands for
+
+    @property
+    def grade(self) -> Grade:
+        """The best grade that a number of this model can have."""
+        return Grade.D if self.approximates else Grade.A
 
     @property
     def blueprint(self) -> Blueprint:
@@ -158,7 +130,7 @@ class ModelRecord:
                 Problem(requirement, repr(precision), path="deployment.precision", suggestion=suggestion)
             )
         wanted = Precision(precision)
-        return self.stored.get(wanted) or _FORMATS.get(wanted)
+        return self.stored.get(wanted) or FORMATS.get(wanted)
 
     def assumed_fields(self) -> tuple[str, ...]:
         """Fields of the config that the model's source does not state."""
@@ -170,21 +142,25 @@ def list_models() -> tuple[ModelRecord, ...]:
     return tuple(_model(key) for key in _keys())
 
 
-def resolve_model(name: str) -> ModelRecord:
+def resolve_model(name: str, *, approximate: bool = False) -> ModelRecord:
     """The model of a canonical key, a hub name (case does not matter) or a path to a `config.json`.
+
+    With `approximate` a file of an unknown architecture is read as the nearest known one, at grade D.
 
     Raises:
         InputError: nothing is known under the name, or the file is not a valid config of a known
             architecture.
     """
+    path = Path(name)
+    if path.suffix == ".json":
+        return _from_config_file(read_config_file(path, approximate=approximate))
     if (_FOLDER / f"{name.lower()}.yaml").is_file():
         return _model(name.lower())
     known = _names()
     if name.lower() in known:
         return known[name.lower()]
-    path = Path(name)
-    if path.suffix == ".json" or (path / "config.json").is_file():
-        return _from_config_json(path if path.suffix == ".json" else path / "config.json")
+    if (path / "config.json").is_file():
+        return _from_config_file(read_config_file(path / "config.json", approximate=approximate))
     choices = [record.key for record in list_models()]
     problem = Problem(
         f"model must be one of {', '.join(choices)}, a hub name of one, or a path to a config.json",
@@ -193,6 +169,13 @@ def resolve_model(name: str) -> ModelRecord:
         suggestion=nearest(name.rsplit("/", 1)[-1].lower(), choices) or nearest(name.lower(), known),
     )
     raise InputError(problem)
+
+
+def is_config_file(name: str) -> bool:
+    """Whether the name of a model means a user's `config.json` or the folder of one, not a shipped model."""
+    if Path(name).suffix == ".json":
+        return True
+    return (Path(name) / "config.json").is_file() and name.lower() not in _names()
 
 
 @cache
@@ -241,47 +224,41 @@ def _fingerprint(architecture: str, config: ModelConfig) -> str:
     return content_hash(architecture, config.model_dump(mode="json"))
 
 
-def _from_config_json(path: Path) -> ModelRecord:
+def _from_config_file(file: ConfigFile) -> ModelRecord:
     """The record of a user's file; a shipped model with the same figures lends its graphs."""
-    architecture, config = read_config_json(path)
-    fingerprint = _fingerprint(architecture, config)
-    source = Provenance(kind=Kind.DATASHEET, source=f"file {path.name} given by the user")
-    for record in list_models():
-        if record.content_hash == fingerprint and record.key == record.graph_key:
-            note = f"the figures of {path.name} are those of {record.key}"
-            return replace(record, checkpoints={}, notes=(note,), sources=(source,))
-    key = f"custom-{fingerprint}"
-    return ModelRecord(key, architecture, config, key, {}, {}, (), (source,), fingerprint)
+    fingerprint = _fingerprint(file.architecture, file.config)
+    stored = _stored_as(file)
+    source = Provenance(kind=Kind.DATASHEET, source=f"file {file.name} given by the user")
+    own = ModelRecord(
+        key=f"custom-{fingerprint}",
+        architecture=file.architecture,
+        config=file.config,
+        graph_key=f"custom-{fingerprint}",
+        checkpoints={},
+        stored=stored,
+        notes=(*file.approximation.notes, *file.quantization.notes),
+        sources=(source, *_assumed_sources(file)),
+        content_hash=content_hash(fingerprint, file.quantization.notes) if stored else fingerprint,
+        precision=file.quantization.precision,
+        approximates=file.approximation.given,
+    )
+    for shipped in list_models():
+        if shipped.content_hash == fingerprint and shipped.key == shipped.graph_key:
+            note = f"the figures of {file.name} are those of {shipped.key}"
+            notes, stored = (note, *own.notes), {**shipped.stored, **stored}
+            return replace(own, key=shipped.key, graph_key=shipped.key, stored=stored, notes=notes)
+    return own
 
 
-def read_config_json(path: Path) -> tuple[str, ModelConfig]:
-    """The architecture and the config in a Hugging Face `config.json`.
-
-    Raises:
-        InputError: with every problem of the file, at its line and column.
-    """
-    document = read_document(path)
-    if not isinstance(document.data, dict):
-        raise InputError(document.place((), Problem("must be a mapping of keys to values")))
-    name = _architecture_of(document, document.data)
-    kind = ARCHITECTURES[name]
-    problems = [document.place((key,), problem) for key, problem in kind.foreign(document.data)]
-    if problems:
-        raise InputError(*problems)
-    kept = kind.normalised(document.data)
-    return name, validate_document(kind, Document(document.file, kept, document.values, document.keys))
+def _stored_as(file: ConfigFile) -> dict[Precision, Storage]:
+    """The file's storage under the precision that it asks for and under its own name."""
+    storage = file.quantization.storage
+    if storage is None:
+        return {}
+    return {file.quantization.precision: storage, NAME_OF[storage.dtype]: storage}
 
 
-def _architecture_of(document: Document, data: Mapping[str, Plain]) -> str:
-    named = data.get("architectures")
-    name = named[0] if isinstance(named, list) and len(named) == 1 else None
-    if not isinstance(name, str) or name not in ARCHITECTURES:
-        given = name if isinstance(name, str) else repr(named)
-        raise InputError(document.place(("architectures",), _unknown_architecture(given)))
-    return name
-
-
-def _unknown_architecture(name: str) -> Problem:
-    known = ", ".join(sorted(ARCHITECTURES))
-    suggestion = nearest(name, ARCHITECTURES)
-    return Problem(f"architecture must be one of {known}", name, path="architectures", suggestion=suggestion)
+def _assumed_sources(file: ConfigFile) -> tuple[Provenance, ...]:
+    assumed = file.approximation.assumed
+    source = f"not in {file.name}: the usual value of {file.architecture}"
+    return (Provenance(kind=Kind.ASSUMED, source=source, fields=assumed),) if assumed else ()

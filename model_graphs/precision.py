@@ -16,11 +16,11 @@ from dataclasses import replace
 
 from hardware_specs.records.errors import InputError, Problem, nearest
 from model_graphs.collectives import dispatched_bytes
-from model_graphs.configs import Storage
 from model_graphs.dtypes import BLOCK_WIDTH, ROW_DTYPES
 from model_graphs.graph import Block, Operator, OperatorGraph, Role, Shard, Tensor
 from model_graphs.rewriting import BlockRewriter
 from model_graphs.sharding import activation_bytes, weight_bytes, with_tensors
+from model_graphs.storage import Storage
 
 KV_DTYPES = ("bf16", "fp8")
 

@@ -265,7 +265,10 @@ DEFAULT_POINTS: Mapping[str, Mapping[str, int]] = {
 
 
 def graph_summary(
-    model: str, phase: str = "prefill", kv_dtype: str = "bf16", at: Mapping[str, int] | None = None
+    model: str | ModelRecord,
+    phase: str = "prefill",
+    kv_dtype: str = "bf16",
+    at: Mapping[str, int] | None = None,
 ) -> GraphSummary:
     """Parameters, cache groups and work of a model's phase, before any layout or precision.
 
@@ -274,7 +277,7 @@ def graph_summary(
     Raises:
         InputError: the model or phase is unknown, or `at` names another symbol or a negative count.
     """
-    record = resolve_model(model)
+    record = resolve_model(model) if isinstance(model, str) else model
     graph = load_graph(record, phase)
     point = {**DEFAULT_POINTS[phase], **(at or {})}
     problems = list(_point_problems(point))

@@ -108,7 +108,7 @@ def prepare(deployment: Deployment) -> Prepared:
         InputError: a name is unknown, a width does not divide, or a dtype is not known.
         DoesNotFitError: the model does not fit the memory of its devices.
     """
-    model = resolve_model(deployment.model)
+    model = resolve_model(deployment.model, approximate=deployment.approximate)
     system = load_system(deployment.system)
     stack = load_stack(
         deployment.stack, deployment.stack_version, deployment.date, system.device.architecture

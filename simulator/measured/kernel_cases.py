@@ -104,7 +104,7 @@ def _attention(device: str, framework: str, dtype: str, *kinds: str, over: str =
 def _moe_cases(device: str) -> Iterator[KernelCase]:
     for timed in moe_sources(device):
         releases = ((timed.framework, timed.release),) if timed.release else _newest(device, timed.framework)
-        case = _case(device, "moe", timed.dtype, timed.kernel, releases, timed.source)
+        case = _case(device, "moe", timed.dtype, timed.kernel, releases, timed.source, timed.form)
         siblings = _moe_cases(timed.prior_of) if timed.prior_of else ()
         same = (other for other in siblings if (other.dtype, other.kernel) == (case.dtype, case.kernel))
         yield replace(case, sibling=next(same, None))
@@ -131,6 +131,8 @@ def _ring_cases(device: str) -> Iterator[KernelCase]:
     """All-reduce kernels and NCCL; GB200 has two group sizes, too few without the B200's constants."""
     siblings = {case.kernel: case for case in _ring_cases("b200_sxm")} if device == "gb200" else {}
     for name, source in _ALL_REDUCE.items():
+        if (device, name) == ("gb200", "sglang"):
+            continue  # two group sizes, of which one is three times slower than NVLink between two devices
         releases = (_SGLANG_ALL_REDUCE,) if name == "sglang" else _newest(device, name)
         case = _case(device, "custom_all_reduce", "any", name, releases, source)
         yield replace(case, sibling=siblings.get(name))

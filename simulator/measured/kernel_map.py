@@ -50,7 +50,8 @@ def fit(case: KernelCase, rows: Rows) -> Any:
         error = soft_l1(np.log(case.latency_s(shape, constants(logs))) - measured)
         return np.concatenate([error, _LOSS_SCALE * (logs - medians) / spreads])
 
-    found = least_squares(residuals, medians, diff_step=2e-3, max_nfev=MAX_EVALUATIONS, method="trf")
+    with np.errstate(over="ignore"):  # a trial step may overflow: its loss is infinite and it is refused
+        found = least_squares(residuals, medians, diff_step=2e-3, max_nfev=MAX_EVALUATIONS, method="trf")
     return constants(found.x)
 
 

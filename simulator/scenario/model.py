@@ -22,6 +22,9 @@ class Deployment(Record):
     """What runs where. Widths are per replica; `gpus` is the whole deployment."""
 
     model: str = Field(description="canonical key, hub name, or path to a config.json")
+    approximate: bool = Field(
+        False, description="read a config.json of an unknown architecture as the nearest one, grade D"
+    )
     system: str = Field(description="canonical key such as h200_sxm")
     gpus: int = Field(8, ge=1, description="devices of the whole deployment")
     tp: int = Field(8, ge=1, description="attention tensor-parallel width")

@@ -8,12 +8,9 @@ from hardware_specs.records.errors import InputError
 from hardware_specs.records.quantities import Kind
 from model_graphs.architectures import CONFIGS
 from model_graphs.architectures.deepseek import DeepSeekV3Config
-from model_graphs.configs import (
-    Precision,
-    list_models,
-    read_config_json,
-    resolve_model,
-)
+from model_graphs.config_json import read_config_json
+from model_graphs.configs import list_models, resolve_model
+from model_graphs.storage import Precision
 
 
 def hub_config(**changes: object) -> dict[str, object]:

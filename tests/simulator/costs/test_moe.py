@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,19 @@ def test_experts_in_4_bits_take_about_a_quarter_of_the_time_of_16_where_weights_
     launch = MoeConstants().launch_s + 128 * MoeConstants().expert_s
     narrow, wide = (latency_s(gpt_oss(128, dtype)) - launch for dtype in ("mxfp4_bf16", "bf16"))
     assert narrow / wide == pytest.approx(17 / 64, rel=0.1)
+
+
+def test_a_library_that_picks_tiles_by_tokens_takes_the_next_height_beyond_64() -> None:
+    # 65 tokens fill one tile of 16 rows an expert as 64 do, and pay for one of 64 rows
+    few, more = gpt_oss(64, "bf16"), gpt_oss(65, "bf16")
+    by_tokens = MoeConstants(tensor_efficiency=0.01, tiling="by_tokens")  # tensor time binds
+    step, none = (
+        float(moe_latency(more, 989e12, DEVICE, c).latency_s[0])
+        / float(moe_latency(few, 989e12, DEVICE, c).latency_s[0])
+        for c in (by_tokens, replace(by_tokens, tiling="fastest"))
+    )
+    assert none == pytest.approx(1.0, abs=0.05)
+    assert step > 1.5
 
 
 def test_more_tokens_never_take_less_time() -> None:

@@ -251,7 +251,7 @@ BANDS = [
     ("attention_prefill", "fp8", ("vllm_window", "trtllm_window", "sglang_window"), 14.0),
     ("moe", "mxfp4_bf16", ("trtllm", "triton", "flashinfer", "vllm_triton", "vllm_flashinfer"), 14.0),
     ("moe", "mxfp4_mxfp8", ("trtllm", "flashinfer"), 16.0),
-    ("moe", "fp8_block", ("vllm_triton", "vllm_flashinfer"), 14.0),
+    ("moe", "fp8_block", ("vllm_triton", "vllm_flashinfer"), 14.5),
     ("moe", "bf16", ("vllm_triton", "vllm_flashinfer"), 15.0),
     ("moe", "nvfp4", ("vllm_flashinfer",), 16.0),
     ("moe", "fp8", ("cutlass", "vllm_triton", "vllm_flashinfer"), 13.5),
