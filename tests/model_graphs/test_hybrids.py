@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from hardware_specs.records.errors import InputError
 from model_graphs.architectures.nemotron_h import NemotronHConfig
-from model_graphs.configs import read_config_json, resolve_model
+from model_graphs.config_json import read_config_json
+from model_graphs.configs import resolve_model
 from model_graphs.graph_io import load_graph
 from model_graphs.layout import Layout, apply_layout
 from model_graphs.precision import apply_precision
