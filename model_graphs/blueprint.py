@@ -79,8 +79,9 @@ class AttentionSpec:
     `window` is the number of last tokens that a token sees, itself included; where it is `chunked`, positions
     are cut into chunks of that size and a token sees those of its own chunk. With `sinks` each head has a
     learned score that takes part in its softmax and has no value. With `alibi` a head adds its slope times
-    the position of the key to its scores. Where attention is not `causal`, a token sees all others and
-    nothing is cached.
+    the position of the key to its scores. `gated` multiplies the output by the sigmoid of a gate that is
+    projected beside each query. Where attention is not `causal`, a token sees all others and nothing is
+    cached.
     """
 
     heads: int
@@ -93,6 +94,7 @@ class AttentionSpec:
     out_bias: bool = False
     norm: QueryKeyNorm = QueryKeyNorm.NONE
     sinks: bool = False
+    gated: bool = False
     chunked: bool = False
     alibi: bool = False
     temperature: TemperatureSpec | None = None
@@ -137,10 +139,48 @@ class LatentAttentionSpec:
         return self.kv_rank + self.position
 
 
+@dataclass(frozen=True)
+class Mamba2Spec:
+    """Mamba-2: `heads` of width `head_dim`, each with a state of `state` numbers a feature.
+
+    `groups` of heads share what writes and reads the state. A short convolution over the last `conv` tokens
+    comes first. Whole chunks of `chunk` tokens are worked on at a time.
+    """
+
+    heads: int
+    head_dim: int
+    groups: int
+    state: int
+    conv: int
+    conv_bias: bool
+    chunk: int
+
+    @property
+    def inner(self) -> int:
+        """Features of all heads."""
+        return self.heads * self.head_dim
+
+
+@dataclass(frozen=True)
+class DeltaNetSpec:
+    """Gated DeltaNet: a state of `key_dim` x `value_dim` for each of `value_heads`, written by a delta rule.
+
+    Consecutive value heads share one of `key_heads` queries and keys. A short convolution over the last
+    `conv` tokens comes first.
+    """
+
+    key_heads: int
+    value_heads: int
+    key_dim: int
+    value_dim: int
+    conv: int
+
+
 class Activation(StrEnum):
     """Functions between the two products of a feed-forward part."""
 
     SILU = "silu"
+    RELU2 = "relu2"  # the square of ReLU
     CLAMPED_SWIGLU = "clamped_swiglu"  # gpt-oss: gate and up clamped at 7, (up + 1) gate sigmoid(1.702 gate)
     RELU = "relu"
     GELU = "gelu"
@@ -171,7 +211,8 @@ class MixtureSpec:
     A choice is made inside the best `topk_groups` of `groups`, a group being as good as the sum of its best
     `scored_of_group` experts. `balanced` adds a bias to the scores that decides who is chosen and never what
     a choice weighs; `router_bias` is one of the logits. With `weighs_inputs` a choice's weight scales what
-    its expert reads, not what it gives.
+    its expert reads, not what it gives. With `latent` the experts work between two products into that width
+    and out of it. `shared_gate` weighs the shared expert by the sigmoid of a score of the token.
     """
 
     experts: int
@@ -187,11 +228,14 @@ class MixtureSpec:
     router_bias: bool = False
     expert_bias: bool = False
     activation: Activation = Activation.SILU
+    gated: bool = True
     shared: FeedForwardSpec | None = None
+    shared_gate: bool = False
+    latent: int | None = None
     weighs_inputs: bool = False
 
 
-Mixer = AttentionSpec | LatentAttentionSpec
+Mixer = AttentionSpec | LatentAttentionSpec | Mamba2Spec | DeltaNetSpec
 FeedForward = FeedForwardSpec | MixtureSpec
 
 
@@ -206,12 +250,25 @@ class Arrangement(StrEnum):
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """A layer: what mixes tokens, then what works on each token; `name` is that of its block in a graph."""
+    """A layer: what mixes tokens, then what works on each token; `name` is that of its block in a graph.
+
+    A layer may have one of the two alone.
+    """
 
     name: str
-    mixer: Mixer
-    feed_forward: FeedForward
+    mixer: Mixer | None
+    feed_forward: FeedForward | None
     arrangement: Arrangement = Arrangement.SEQUENTIAL
+
+    def __post_init__(self) -> None:
+        both = self.mixer is not None and self.feed_forward is not None
+        alone = self.mixer is not None or self.feed_forward is not None
+        assert both or (alone and self.arrangement is Arrangement.SEQUENTIAL), "a layer must have its parts"
+
+    @property
+    def rope(self) -> RopeSpec | None:
+        """The rotary positions of its mixer; a recurrent mixer needs none."""
+        return self.mixer.rope if isinstance(self.mixer, AttentionSpec | LatentAttentionSpec) else None
 
 
 class Norm(StrEnum):
@@ -271,7 +328,7 @@ class Blueprint:
     def ropes(self) -> tuple[RopeSpec, ...]:
         """The distinct kinds of rotary position, whose tables are made once a step."""
         layers = (*self.layers, *self.mtp_layers)
-        return tuple(dict.fromkeys(layer.mixer.rope for layer in layers if layer.mixer.rope is not None))
+        return tuple(dict.fromkeys(layer.rope for layer in layers if layer.rope is not None))
 
     @property
     def temperatures(self) -> tuple[TemperatureSpec, ...]:
@@ -289,11 +346,11 @@ class Blueprint:
         """What tensor parallelism must divide, by name."""
         widths = {"vocab_size": self.vocab_size} if self.vocab_size else {}
         for layer in self.layers:
-            widths["num_attention_heads"] = layer.mixer.heads
+            widths |= _mixer_widths(layer.mixer)
             part = layer.feed_forward
             if isinstance(part, FeedForwardSpec):
                 widths["intermediate_size"] = part.inter
-            elif part.shared is not None:
+            elif part is not None and part.shared is not None:
                 widths["shared_intermediate_size"] = part.shared.inter
         return widths
 
@@ -310,7 +367,20 @@ class Blueprint:
         return dict.fromkeys(("moe_intermediate_size",), *widths) if widths else {}
 
     def _feed_forwards(self) -> Iterator[FeedForward]:
-        return (layer.feed_forward for layer in self.layers)
+        return (layer.feed_forward for layer in self.layers if layer.feed_forward is not None)
+
+
+def _mixer_widths(mixer: Mixer | None) -> dict[str, int]:
+    """Heads of a mixer that tensor parallelism must divide, by name."""
+    match mixer:
+        case None:
+            return {}
+        case Mamba2Spec():
+            return {"mamba_num_heads": mixer.heads, "n_groups": mixer.groups}
+        case DeltaNetSpec():
+            return {"linear_num_key_heads": mixer.key_heads, "linear_num_value_heads": mixer.value_heads}
+        case _:
+            return {"num_attention_heads": mixer.heads}
 
 
 def _without_indexer(layer: LayerSpec) -> LayerSpec:

@@ -60,7 +60,14 @@ def on_received_rows(experts: Operator) -> Operator:
     x, weights, indices, *stacks = experts.inputs
     rows = (_received(x, x.name), _received(weights, weights.name), _received(indices, indices.name))
     held = int(experts.attrs["n_local_experts"])
-    flop = product((6, ROWS, int(experts.attrs["hidden"]), int(experts.attrs["inter"])))
+    flop = product(
+        (
+            4 if "ungated" in experts.attrs else 6,
+            ROWS,
+            int(experts.attrs["hidden"]),
+            int(experts.attrs["inter"]),
+        )
+    )
     local = with_tensors(experts, (*rows, *stacks), (with_first_axis(experts.outputs[0], ROWS),))
     attrs = {**experts.attrs, "topk": 1, "n_experts": held}
     return replace(local, name=f"{experts.name}.experts", flop=flop, causal_flop=flop, attrs=attrs)

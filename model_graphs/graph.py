@@ -25,6 +25,11 @@ Operator kinds (one call of a semantic kernel of the reference implementation ea
 | topk | scores | the places of the best tokens in the cache |
 | sparse_mla_attention | latent queries, latent cache, places | absorbed attention to chosen tokens |
 | attention | q, k, v | naive latent attention (prefill) |
+| causal_conv1d | x (, state), weight (, bias) | short convolution of each channel, with its activation |
+| mamba2_scan | x, dt, B, C, decay weights (, state) | Mamba-2 in chunks, or one step of its recurrence |
+| gated_delta_rule | q, k, v, decay and rate (, state) | Gated DeltaNet in chunks, or one step of it |
+| gated_rmsnorm | x, gate, weight | norm of groups of features, times the activated gate |
+| sigmoid_mul | x, gate | bandwidth bound |
 | silu_mul, gelu_mul | gate and up | bandwidth bound |
 | activation | x | bandwidth bound |
 | image_tokens | patches, class token, positions | bandwidth bound |
@@ -55,6 +60,7 @@ class Role(StrEnum):
     ACTIVATION = "activation"
     WEIGHT = "weight"
     CACHE = "cache"
+    STATE = "state"  # what a recurrent mixer keeps of a sequence, however long it is
     INDEX = "index"
 
 
@@ -66,6 +72,7 @@ class Shard(StrEnum):
     ROW = "row"  # input features; the output is a partial sum
     HEAD = "head"  # attention heads; those of keys and values are replicated once each rank has one
     QKV = "qkv"  # the same, of a projection to queries, keys and values
+    CHANNEL = "channel"  # channels or heads of a recurrent mixer, which meet in its last product only
     VOCAB = "vocab"  # rows of the embedding or of the head
     EXPERT = "expert"  # whole experts (expert parallel) or their intermediate width (expert tensor parallel)
 
@@ -125,7 +132,9 @@ class Operator:
     collective: Collective | None = None
     compute_dtype: str = "bf16"
     place: str = ""  # cpu, gpu or disk, where a placement plan says so
-    component: str = ""  # attention, indexer, mlp, moe, shared_expert, router, norm, head, ..
+    #: attention, indexer, mamba, linear_attention, mlp, moe, shared_expert, router, gate, norm, embedding,
+    #: head, mtp, collective
+    component: str = ""
 
 
 @with_config(_STRICT)

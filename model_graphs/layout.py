@@ -162,7 +162,8 @@ class _LayoutPass(BlockRewriter):
     def __init__(self, layout: Layout) -> None:
         super().__init__()
         self._layout = layout
-        self._tokens = -1  # operator whose result the router and the routed experts read
+        self._tokens = -1  # operator whose result the router reads
+        self._expert_input = -1  # the same, or a product of it into the width that experts work in
         self._router = -1
         self._sums_shared = False  # the sum with a shared expert is where tensor-parallel ranks meet
 
@@ -171,7 +172,8 @@ class _LayoutPass(BlockRewriter):
         routed = {"moe_route": self._route, "moe_experts": self._experts}
         self._sums_shared = any(op.kind == "add" and op.component == "moe" for op in block.operators)
         for index, operator in enumerate(block.operators):
-            self.holder[index] = routed.get(operator.kind, self._dense)(operator)
+            plain = self._latent if "latent" in operator.attrs else self._dense
+            self.holder[index] = routed.get(operator.kind, plain)(operator)
         return replace(block, operators=tuple(self.operators))
 
     def _dense(self, operator: Operator) -> int:
@@ -195,26 +197,41 @@ class _LayoutPass(BlockRewriter):
             gather = all_gather(name, operator.inputs[0], "dp", self._layout.dp, axis=0)
             self._tokens = self.append(gather, [self._tokens])
             operator = with_more_tokens(operator, self._layout.dp)
+        self._expert_input = self._tokens
         self._router = self.append(operator, [self._tokens])
         return self._router
+
+    def _latent(self, operator: Operator) -> int:
+        """The product into the experts' width, of all tokens that they see, or the one out of it."""
+        dp = self._layout.dp if self._layout.gathers_tokens else 1
+        local = with_more_tokens(operator, dp)
+        if operator.attrs["latent"] == "in":
+            self._expert_input = self.append(local, [self._tokens])
+            return self._expert_input
+        return self._routed_result(operator, local, self.append(local, self.moved(operator)))
+
+    def _routed_result(self, operator: Operator, local: Operator, position: int) -> int:
+        """The routed part's result on the tokens' own ranks, summed there unless a shared expert joins."""
+        layout = self._layout
+        if layout.gathers_tokens:
+            name = _beside(operator, "reduce_scatter")
+            position = self.append(reduce_scatter(name, local.outputs[0], "dp", layout.dp), [position])
+        if layout.tp == 1 or self._sums_shared:
+            return position
+        meeting = all_reduce(_beside(operator, "all_reduce"), operator.outputs[0], "tp", layout.tp)
+        return self.append(meeting, [position])
 
     def _experts(self, operator: Operator) -> int:
         layout = self._layout
         local = divided_experts(operator, layout.ep, layout.moe_tp)
         if layout.sends_rows:
-            sent = self.append(ep_dispatch(local, layout.ep), [self._tokens, self._router])
+            sent = self.append(ep_dispatch(local, layout.ep), [self._expert_input, self._router])
             worked = self.append(on_received_rows(local), [sent])
             return self.append(ep_combine(local, layout.ep), [self._router, sent, worked])
         if layout.gathers_tokens:
             local = with_more_tokens(local, layout.dp)
-        worked = self.append(local, [self._tokens, self._router])
-        if layout.gathers_tokens:
-            name = _beside(operator, "reduce_scatter")
-            worked = self.append(reduce_scatter(name, local.outputs[0], "dp", layout.dp), [worked])
-        if layout.tp == 1 or self._sums_shared:
-            return worked
-        y = operator.outputs[0]
-        return self.append(all_reduce(_beside(operator, "all_reduce"), y, "tp", layout.tp), [worked])
+        worked = self.append(local, [self._expert_input, self._router])
+        return worked if self._expert_input != self._tokens else self._routed_result(operator, local, worked)
 
 
 def _inside(operator: Operator, name: str) -> str:

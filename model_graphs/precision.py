@@ -161,13 +161,17 @@ def _quantised_dispatch(dispatch: Operator, dtype: str) -> Operator:
 
 
 def _with_fp8_cache(graph: OperatorGraph) -> OperatorGraph:
-    """The graph with one byte an element of cache; an indexer's keys have a format of their own."""
+    """The graph with one byte an element of cache.
+
+    An indexer's keys have a format of their own, and states of recurrent layers stay what they are.
+    """
     blocks = (replace(b, operators=tuple(_fp8_cached(op) for op in b.operators)) for b in graph.blocks)
     return replace(graph, blocks=tuple(blocks))
 
 
 def _fp8_cached(operator: Operator) -> Operator:
-    if any(t.role is Role.CACHE and t.dtype == KEYS for t in (*operator.inputs, *operator.outputs)):
+    caches = [t for t in (*operator.inputs, *operator.outputs) if t.role is Role.CACHE]
+    if not caches or any(tensor.dtype == KEYS for tensor in caches):
         return operator
     return replace(
         operator,

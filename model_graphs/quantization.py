@@ -23,9 +23,10 @@ from hardware_specs.records.yaml_reader import Document, Plain
 from model_graphs.blueprint import (
     AttentionSpec,
     Blueprint,
+    DeltaNetSpec,
     FeedForwardSpec,
-    LatentAttentionSpec,
     LayerSpec,
+    Mamba2Spec,
     Mixer,
     MixtureSpec,
 )
@@ -40,7 +41,10 @@ _LATENT = ("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj")
 _GROUPED = ("q_proj", "k_proj", "v_proj", "o_proj")
 _GATED = ("gate_proj", "up_proj", "down_proj")
 _MIXERS = ("self_attn", "linear_attn", "mixer")
-_MIXTURES = ("mlp", "block_sparse_moe")
+_FEED_FORWARDS = ("mlp", "mixer")
+_MIXTURES = ("mlp", "block_sparse_moe", "mixer")
+#: what files call the model that the layers are in
+_TRUNKS = ("model", "model.language_model", "backbone")
 
 
 @dataclass(frozen=True)
@@ -200,7 +204,8 @@ def _stored_shares(section: Section, blueprint: Blueprint) -> dict[Component, fl
     wanted = _target_patterns(section)
     counts: dict[Component, list[bool]] = {}
     for index, layer in enumerate(blueprint.layers):
-        for component, spellings in _modules(layer, f"model.layers.{index}"):
+        for component, names in _modules(layer):
+            spellings = [f"{trunk}.layers.{index}.{name}" for trunk in _TRUNKS for name in names]
             is_kept = any(_matches(name, pattern) for name in spellings for pattern in kept)
             is_wanted = not wanted or any(_matches(name, pattern) for name in spellings for pattern in wanted)
             counts.setdefault(component, []).append(is_wanted and not is_kept)
@@ -250,32 +255,55 @@ def _matches(name: str, pattern: str) -> bool:
     return f".{pattern}." in f".{name}."
 
 
-def _modules(layer: LayerSpec, prefix: str) -> Iterator[tuple[Component, Sequence[str]]]:
-    """The products of a layer by component, each with the names that files have for it."""
+def _modules(layer: LayerSpec) -> Iterator[tuple[Component, Sequence[str]]]:
+    """The products of a layer by component, each with the names that files have for it inside the layer."""
     for name in _mixer_names(layer.mixer):
-        yield "attention", tuple(f"{prefix}.{mixer}.{name}" for mixer in _MIXERS)
+        yield _mixer_component(layer.mixer), tuple(f"{mixer}.{name}" for mixer in _MIXERS)
     part = layer.feed_forward
     if isinstance(part, FeedForwardSpec):
-        for name in _GATED:
-            yield "mlp", (f"{prefix}.mlp.{name}",)
+        for name in _products(part):
+            yield "mlp", tuple(f"{place}.{name}" for place in _FEED_FORWARDS)
     elif isinstance(part, MixtureSpec):
-        yield from _mixture_modules(part, prefix)
+        yield from _mixture_modules(part)
+
+
+def _mixer_component(mixer: Mixer | None) -> Component:
+    match mixer:
+        case Mamba2Spec():
+            return "mamba"
+        case DeltaNetSpec():
+            return "linear_attention"
+    return "attention"
 
 
 def _mixer_names(mixer: Mixer | None) -> tuple[str, ...]:
-    if mixer is None:
-        return ()
-    if isinstance(mixer, AttentionSpec):
-        return _GROUPED
-    if isinstance(mixer, LatentAttentionSpec):
-        return _LATENT if mixer.q_rank else ("q_proj", *_LATENT[2:])
-    return ("in_proj", "out_proj")
+    match mixer:
+        case None:
+            return ()
+        case AttentionSpec():
+            return _GROUPED
+        case Mamba2Spec():
+            return ("in_proj", "out_proj")
+        case DeltaNetSpec():
+            return ("in_proj_qkv", "in_proj_z", "out_proj")
+    return _LATENT if mixer.q_rank else ("q_proj", *_LATENT[2:])
 
 
-def _mixture_modules(part: MixtureSpec, prefix: str) -> Iterator[tuple[Component, Sequence[str]]]:
-    for name, short in zip(_GATED, ("w1", "w3", "w2"), strict=True):
-        spellings = (f"{mixture}.experts.0.{one}" for mixture in _MIXTURES for one in (name, short))
-        yield "moe", tuple(f"{prefix}.{spelling}" for spelling in spellings)
-        if part.shared is not None:
-            shared = ("shared_experts", "shared_expert")
-            yield "shared_expert", tuple(f"{prefix}.mlp.{one}.{name}" for one in shared)
+def _products(part: FeedForwardSpec | MixtureSpec) -> tuple[str, ...]:
+    """Products of an MLP or of an expert, the gate first where there is one."""
+    return _GATED if part.gated else _GATED[1:]
+
+
+def _mixture_modules(part: MixtureSpec) -> Iterator[tuple[Component, Sequence[str]]]:
+    shorts = dict(zip(_GATED, ("w1", "w3", "w2"), strict=True))
+    for name in _products(part):
+        yield (
+            "moe",
+            [f"{mixture}.experts.0.{one}" for mixture in _MIXTURES for one in (name, shorts[name])],
+        )
+    for name in _products(part.shared) if part.shared is not None else ():
+        shared = ("shared_experts", "shared_expert")
+        yield "shared_expert", [f"{place}.{one}.{name}" for place in _FEED_FORWARDS for one in shared]
+    if part.latent is not None:
+        for name in ("fc1_latent_proj", "fc2_latent_proj"):
+            yield "moe_latent", [f"{place}.{name}" for place in _FEED_FORWARDS]

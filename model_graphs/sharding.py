@@ -6,6 +6,7 @@
 | row | input features | input; the output is a partial sum |
 | head | heads | every [B, S, heads, width], cached keys and values too |
 | qkv | heads of queries, keys, values | output |
+| channel | channels or heads | axis 2 of input and output, axis 1 of a state |
 | vocab | rows | the output of the head; the output of the embedding is a partial sum |
 | expert | experts by `ep`, intermediate width by `moe_tp` | none |
 
@@ -60,7 +61,8 @@ def _divided_projection(operator: Operator, n_ranks: int) -> Operator:
     """Queries, keys and values of a rank's heads."""
     heads, kv_heads = int(operator.attrs["n_heads"]), int(operator.attrs["n_kv_heads"])
     mine, mine_kv = local_heads(heads, n_ranks), local_heads(kv_heads, n_ranks)
-    whole, part = heads + 2 * kv_heads, mine + 2 * mine_kv
+    each = 2 if "gated" in operator.attrs else 1  # a query, and its gate
+    whole, part = each * heads + 2 * kv_heads, each * mine + 2 * mine_kv
 
     def local(tensor: Tensor, axis: int | None) -> Tensor:
         return _scaled_axis(tensor, axis, whole, part)
@@ -89,7 +91,9 @@ def _local_weight_bytes(operator: Operator, inputs: tuple[Tensor, ...], n_ranks:
 
 
 def _local_cache_bytes(n_bytes: Expression, operator: Operator, n_ranks: int) -> Expression:
-    """Cache traffic of a rank's heads of keys and values; a latent has no heads."""
+    """Cache traffic of a rank's heads of keys and values, or of its states; a latent has no heads."""
+    if operator.shard is Shard.CHANNEL:
+        return n_bytes.divided(n_ranks)
     tensors = (*operator.inputs, *operator.outputs)
     heads = {int(t.shape[2]) for t in tensors if t.role is Role.CACHE and len(t.shape) == 4}
     if not heads:
@@ -189,6 +193,8 @@ def _axis(operator: Operator, tensor: Tensor, *, output: bool) -> int | None:
             return None if output else -1
         case Shard.HEAD:
             return 2 if len(tensor.shape) == 4 else None
+        case Shard.CHANNEL:
+            return 1 if tensor.role is Role.STATE else 2
         case Shard.VOCAB:
             return -1 if output and operator.kind == "linear" else None
     return None
@@ -198,7 +204,8 @@ def _weight_axis(operator: Operator, weight: Tensor) -> int | None:
     """Rows, but for input features; what is added to a partial sum or shared by all heads stays whole."""
     if operator.shard is Shard.ROW:
         return 1 if len(weight.shape) > 1 else None
-    return None if operator.shard is Shard.HEAD and operator.kind == "rmsnorm" else 0
+    of_every_head = operator.shard is Shard.HEAD and operator.kind in ("rmsnorm", "gated_rmsnorm")
+    return None if of_every_head else 0
 
 
 def _divided(tensor: Tensor, axis: int | None, n_ranks: int) -> Tensor:
@@ -220,7 +227,7 @@ def _local_attrs(attrs: Attributes, inputs: tuple[Tensor, ...], n_ranks: int) ->
     if {"n", "k"} <= attrs.keys():
         weight = next(t for t in inputs if t.role is Role.WEIGHT)
         changed |= {"n": int(weight.shape[0]), "k": int(weight.shape[1])}
-    for name in ("n_heads", "n_kv_heads"):
+    for name in ("n_heads", "n_kv_heads", "n_state_groups"):
         if name in attrs:
             changed[name] = local_heads(int(attrs[name]), n_ranks)
     return changed

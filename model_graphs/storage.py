@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,7 +19,10 @@ class Precision(StrEnum):
     MXFP4 = "mxfp4"  # e2m1 in blocks of 32
 
 
-Component = Literal["attention", "indexer", "mlp", "shared_expert", "moe"]
+#: components of a graph whose products a checkpoint may store in low precision
+Component = Literal[
+    "attention", "indexer", "mamba", "linear_attention", "mlp", "shared_expert", "moe", "moe_latent"
+]
 
 
 class Storage(BaseModel):
@@ -28,7 +31,7 @@ class Storage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dtype: Literal["fp8", "fp8_block", "nvfp4", "mxfp4"]
-    components: tuple[Component, ...] = ("attention", "mlp", "shared_expert", "moe")
+    components: tuple[Component, ...] = get_args(Component)
 
 
 #: what a precision stores where a model does not say otherwise

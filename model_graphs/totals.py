@@ -101,20 +101,28 @@ def cache_groups(graph: OperatorGraph) -> tuple[CacheGroup, ...]:
                 continue
             name, window = _cache_kind(operator), _window(block)
             found = groups.get((name, window), CacheGroup(name, 0, 0, window))
-            a_token = int(operator.cache_write_bytes.exact({"B": 1, "S": 1, "T": 0}))
+            written = block.repeat * int(operator.cache_write_bytes.exact({"B": 1, "S": 1, "T": 0}))
+            of_sequence = name in _STATES.values()
             groups[name, window] = replace(
                 found,
                 layers=found.layers + block.repeat,
-                bytes_per_token=found.bytes_per_token + block.repeat * a_token,
+                bytes_per_token=found.bytes_per_token + (0 if of_sequence else written),
+                bytes_per_sequence=found.bytes_per_sequence + (written if of_sequence else 0),
             )
     return tuple(groups.values())
 
 
+#: what a recurrent operator keeps of a sequence
+_STATES = {3: "convolution inputs", 4: "recurrent state"}
+
+
 def _cache_kind(operator: Operator) -> str:
-    """Keys and values of heads, a latent that all heads share, or the keys of an indexer."""
+    """Keys and values of heads, a latent of all heads, an indexer's keys, or a state, written once a step."""
     if operator.component == "indexer":
         return "index keys"
-    (cache,) = (tensor for tensor in operator.outputs if tensor.role is Role.CACHE)
+    (cache,) = (tensor for tensor in operator.outputs if tensor.role in (Role.CACHE, Role.STATE))
+    if cache.role is Role.STATE:
+        return _STATES[len(cache.shape)]
     return "latent" if len(cache.shape) == 3 else "keys and values"
 
 

@@ -22,9 +22,12 @@ from model_graphs.blueprint import (
     Arrangement,
     AttentionSpec,
     Blueprint,
+    DeltaNetSpec,
     EncoderBlueprint,
     FeedForwardSpec,
+    LatentAttentionSpec,
     LayerSpec,
+    Mamba2Spec,
     Norm,
 )
 from model_graphs.graph import Shard
@@ -42,27 +45,34 @@ from reference_impl.layers import (
 from reference_impl.parts.attention import GroupedAttention
 from reference_impl.parts.feed_forward import MLP, MoE
 from reference_impl.parts.latent_attention import MLA
+from reference_impl.parts.recurrent import GatedDeltaNet, Mamba2
 from reference_impl.parts.rotary import Rotary, Tables
 from reference_impl.parts.sparse_attention import SparseMLA
 
-Mixer = GroupedAttention | MLA
-Cache: TypeAlias = Tensor | tuple[Tensor, ...]  # of a layer: [B, T, ..], a tensor for each group
+#: rows of a layer's tokens, a tensor for each group; the states of a recurrent one; or nothing
+Cache: TypeAlias = Tensor | tuple[Tensor, ...]
 
 
-def _mixer(layer: LayerSpec, blueprint: Blueprint) -> Mixer:
-    spec = layer.mixer
-    table = blueprint.ropes.index(spec.rope) if spec.rope is not None else -1
-    if isinstance(spec, AttentionSpec):
-        factor = blueprint.temperatures.index(spec.temperature) if spec.temperature is not None else 0
-        factors = len(blueprint.ropes) + factor
-        return GroupedAttention(spec, blueprint.hidden_size, blueprint.norm_eps, table, factors)
-    kind = MLA if spec.indexer is None else SparseMLA
-    return kind(spec, blueprint.hidden_size, table)
+def _mixer(layer: LayerSpec, blueprint: Blueprint) -> nn.Module:
+    spec, width, eps = layer.mixer, blueprint.hidden_size, blueprint.norm_eps
+    table = blueprint.ropes.index(layer.rope) if layer.rope is not None else -1
+    match spec:
+        case AttentionSpec():
+            factor = blueprint.temperatures.index(spec.temperature) if spec.temperature is not None else 0
+            return GroupedAttention(spec, width, eps, table, len(blueprint.ropes) + factor)
+        case Mamba2Spec():
+            return Mamba2(spec, width, eps)
+        case DeltaNetSpec():
+            return GatedDeltaNet(spec, width, eps)
+        case LatentAttentionSpec():
+            return (MLA if spec.indexer is None else SparseMLA)(spec, width, table)
+    raise AssertionError("a layer without a mixer has nothing to make")
 
 
 def feed_forward_of(layer: LayerSpec, blueprint: Blueprint) -> MLP | MoE:
     """The part of a layer that works on each token."""
     spec, width = layer.feed_forward, blueprint.hidden_size
+    assert spec is not None, "a layer without a feed-forward part has nothing to make"
     return MLP(spec, width, "mlp") if isinstance(spec, FeedForwardSpec) else MoE(spec, width)
 
 
@@ -77,22 +87,28 @@ def _add_norm(blueprint: Blueprint) -> AddRMSNorm | AddLayerNorm:
 
 
 class DecoderLayer(nn.Module):
-    """Attention, then a dense MLP or a mixture of experts."""
+    """What mixes tokens, then what works on each token, or one of the two; a norm closes either."""
 
     def __init__(self, layer: LayerSpec, blueprint: Blueprint) -> None:
         super().__init__()
-        self.self_attn = _mixer(layer, blueprint)
-        self.post_attention_norm = _add_norm(blueprint)
-        self.mlp = feed_forward_of(layer, blueprint)
+        both = layer.mixer is not None and layer.feed_forward is not None
+        self.self_attn = _mixer(layer, blueprint) if layer.mixer is not None else None
+        self.post_attention_norm = _add_norm(blueprint) if both else None
+        self.mlp = feed_forward_of(layer, blueprint) if layer.feed_forward is not None else None
         self.closing_norm = _add_norm(blueprint)
 
     def forward(
         self, x_BSD: Tensor, residual_BSD: Tensor, tables: Tables, past: Cache | None, absorbed: bool
     ) -> tuple[Tensor, Tensor, Cache]:
         """The stream normalised for what follows, the stream, and the layer's cache."""
-        attended_BSD, cache = self.self_attn(x_BSD, tables, past, absorbed)
-        x_BSD, residual_BSD = self.post_attention_norm(attended_BSD, residual_BSD)
-        x_BSD, residual_BSD = self.closing_norm(self.mlp(x_BSD), residual_BSD)
+        cache: Cache = ()
+        if self.self_attn is not None:
+            x_BSD, cache = self.self_attn(x_BSD, tables, past, absorbed)
+        if self.post_attention_norm is not None:
+            x_BSD, residual_BSD = self.post_attention_norm(x_BSD, residual_BSD)
+        if self.mlp is not None:
+            x_BSD = self.mlp(x_BSD)
+        x_BSD, residual_BSD = self.closing_norm(x_BSD, residual_BSD)
         return x_BSD, residual_BSD, cache
 
 
@@ -108,6 +124,7 @@ class SandwichLayer(DecoderLayer):
         self, x_BSD: Tensor, residual_BSD: Tensor, tables: Tables, past: Cache | None, absorbed: bool
     ) -> tuple[Tensor, Tensor, Cache]:
         """The stream normalised for what follows, the stream, and the layer's cache."""
+        assert self.self_attn is not None and self.mlp is not None and self.post_attention_norm is not None
         attended_BSD, cache = self.self_attn(x_BSD, tables, past, absorbed)
         x_BSD, residual_BSD = self.post_attention_norm(self.attention_output_norm(attended_BSD), residual_BSD)
         x_BSD, residual_BSD = self.closing_norm(self.mlp_output_norm(self.mlp(x_BSD)), residual_BSD)
@@ -212,7 +229,7 @@ class Decoder(nn.Module):
         past: Sequence[Cache] | None = None,
         absorbed: bool = False,
     ) -> tuple[Tensor, Tensor, list[Cache]]:
-        """Logits [B, S, W], hidden states after the final norm [B, S, D], and a cache a layer."""
+        """Logits [B, S, W], hidden states after the final norm [B, S, D], and each layer's cache."""
         return self.run(self.embed(ids_BS, positions_BS), positions_BS, past, absorbed)
 
     def embed(self, ids_BS: Tensor, positions_BS: Tensor) -> Tensor:
@@ -232,7 +249,7 @@ class Decoder(nn.Module):
         """The forward pass from embeddings, which may be those of an image."""
         tables = self.rotary(positions_BS, residual_BSD.dtype)
         x_BSD = self.opening_norm(residual_BSD)
-        caches = []
+        caches: list[Cache] = []
         for i, layer in enumerate(self.layers):
             held = past[i] if past is not None else None
             x_BSD, residual_BSD, cache = layer(x_BSD, residual_BSD, tables, held, absorbed)

@@ -6,7 +6,7 @@ Layers are plain: parallel runs replace their weights by shards and put collecti
 (`parallel`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -178,22 +178,36 @@ class Linear(Layer):
 
 
 class QKVLinear(Linear):
-    """Queries of `heads` heads, keys and values of `kv_heads`, in one product."""
+    """Queries of `heads` heads, keys and values of `kv_heads`, in one product.
 
-    def __init__(self, k: int, heads: int, kv_heads: int, head_dim: int, *, bias: bool) -> None:
-        super().__init__(k, (heads + 2 * kv_heads) * head_dim, "attention", Shard.QKV, bias=bias)
-        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
+    With `gated` a head's gate follows its query.
+    """
+
+    def __init__(
+        self, k: int, heads: int, kv_heads: int, head_dim: int, *, bias: bool, gated: bool = False
+    ) -> None:
+        rows = heads * (2 if gated else 1) + 2 * kv_heads
+        super().__init__(k, rows * head_dim, "attention", Shard.QKV, bias=bias)
+        self.heads, self.kv_heads, self.head_dim, self.gated = heads, kv_heads, head_dim, gated
 
     @property
     def attrs(self) -> Mapping[str, int | str]:
-        """Heads, which tensor parallelism divides."""
-        return {"n_heads": self.heads, "n_kv_heads": self.kv_heads}
+        """Heads, which tensor parallelism divides; `gated` where each query has a gate beside it."""
+        return {"n_heads": self.heads, "n_kv_heads": self.kv_heads} | ({"gated": 1} if self.gated else {})
 
     @property
     def widths(self) -> tuple[int, int, int]:
-        """Features of queries, keys and values."""
+        """Features of queries (and their gates), keys and values."""
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        return queries, keys, keys
+        return queries * (2 if self.gated else 1), keys, keys
+
+
+class StackedLinear(Linear):
+    """A product that stacks matrices of `widths` features, each of which is divided by itself."""
+
+    def __init__(self, k: int, widths: Sequence[int], component: str) -> None:
+        super().__init__(k, sum(widths), component, Shard.COLUMN)
+        self.widths = tuple(widths)
 
 
 class Rope(Layer):
@@ -242,6 +256,27 @@ class Activate(Layer):
     def forward(self, x: Tensor) -> Tensor:
         """The function of the input."""
         return kernels.activation(x, self.activation)
+
+
+class SigmoidMul(Layer):
+    """A gate that is open between 0 and 1."""
+
+    def forward(self, x: Tensor, gate: Tensor) -> Tensor:
+        """The input times the sigmoid of the gate."""
+        return kernels.sigmoid_mul(x, gate)
+
+
+class GatedRMSNorm(Norm):
+    """Root-mean-square norm of groups of features with a SiLU gate on its input or on its output."""
+
+    def __init__(self, width: int, group_width: int, eps: float, shard: Shard, *, gate_first: bool) -> None:
+        super().__init__(width, eps, shard=shard)
+        self.group_width = group_width
+        self.gate_first = gate_first
+
+    def forward(self, x: Tensor, gate: Tensor) -> Tensor:
+        """The input normalised and gated."""
+        return kernels.gated_rmsnorm(x, gate, self.weight, self.eps, self.group_width, self.gate_first)
 
 
 class Add(Layer):

@@ -81,8 +81,9 @@ def load_mtp(module: MTP, state: State, prefix: str = "layers.0", names: Names =
     Raises:
         InputError: a tensor is missing or has another shape; all of them are named.
     """
-    own = {f"{name}.weight": Recipe((f"{prefix}.{name}.weight",)) for name in ("enorm", "hnorm", "eh_proj")}
-    own["opening_norm.weight"] = Recipe((f"{prefix}.mtp_block.input_layernorm.weight",))
+    own = {f"{name}.weight": Recipe((f"{prefix}.{name}.weight",), names.norm) for name in ("enorm", "hnorm")}
+    own["eh_proj.weight"] = Recipe((f"{prefix}.eh_proj.weight",))
+    own["opening_norm.weight"] = Recipe((f"{prefix}.mtp_block.{names.opening}.weight",), names.norm)
     for name, recipe in layer_recipes(module.layer, names, f"{prefix}.mtp_block", f"{prefix}.post_norm"):
         own[f"layer.{name}"] = recipe
     fill(module, own, state)
@@ -96,7 +97,8 @@ def layer_recipes(layer: AnyLayer, names: Names, prefix: str, closing: str) -> I
         else:
             inside = names.recipe(name)
             if names.head_by_head and name.startswith("self_attn.qkv_proj."):
-                inside = replace(inside, make=partial(by_part, heads=layer.self_attn.qkv_proj.heads))
+                attention = layer.get_submodule("self_attn.qkv_proj")
+                inside = replace(inside, make=partial(by_part, heads=attention.heads))
             yield name, replace(inside, names=tuple(f"{prefix}.{own}" for own in inside.names))
 
 

@@ -24,12 +24,15 @@ from reference_impl.layers import (
     HeadsRMSNorm,
     Layer,
     Linear,
+    Norm,
     QKVLinear,
     ReduceScatter,
+    StackedLinear,
 )
 from reference_impl.parts.attention import AttentionCore, BidirectionalAttention, GroupedAttention
 from reference_impl.parts.feed_forward import MLP, Experts, MoE
 from reference_impl.parts.latent_attention import MLA
+from reference_impl.parts.recurrent import CausalConv1d, GatedDeltaNet, Mamba2, Scan
 
 
 class DispatchedExperts(nn.Module):
@@ -70,10 +73,22 @@ def _shard(layer: Layer, layout: Layout, rank: int) -> None:
         layer.first_row = tp_rank * layer.weight.shape[0]
     elif isinstance(layer, QKVLinear):
         _shard_projection(layer, tp, tp_rank)
+    elif isinstance(layer, StackedLinear | CausalConv1d):
+        _shard_stack(layer, tp, tp_rank)
+    elif isinstance(layer, Scan):
+        _shard_heads(layer, tp, tp_rank)
+    elif isinstance(layer, Linear):
+        _shard_linear(layer, tp, tp_rank)
+    elif isinstance(layer, StackedLinear | CausalConv1d):
+        _shard_stack(layer, tp, tp_rank)
+    elif isinstance(layer, Scan):
+        _shard_heads(layer, tp, tp_rank)
     elif isinstance(layer, Linear):
         _shard_linear(layer, tp, tp_rank)
     elif isinstance(layer, AttentionCore):
         _shard_core(layer, tp, tp_rank)
+    elif isinstance(layer, Norm) and layer.shard is Shard.CHANNEL:
+        layer.weight = _part(layer.weight, 0, tp, tp_rank)
     elif isinstance(layer, HeadsRMSNorm):
         mine = _heads_of(layer.heads, tp, tp_rank)
         by_head = layer.weight.unflatten(0, (layer.heads, -1))
@@ -93,6 +108,22 @@ def _shard_linear(layer: Linear, tp: int, tp_rank: int) -> None:
             layer.bias = _part(layer.bias, 0, tp, tp_rank, layer.parts)
 
 
+def _shard_stack(layer: StackedLinear | CausalConv1d, tp: int, tp_rank: int) -> None:
+    """The rank's part of each of the matrices or of the groups of channels."""
+    for name in ("weight", "bias"):
+        whole = getattr(layer, name)
+        if whole is not None:
+            parts = [_part(part, 0, tp, tp_rank) for part in whole.split(layer.widths)]
+            setattr(layer, name, nn.Parameter(torch.cat(parts), requires_grad=False))
+    layer.widths = tuple(width // tp for width in layer.widths)
+
+
+def _shard_heads(layer: Scan, tp: int, tp_rank: int) -> None:
+    """The rank's heads."""
+    for name, whole in list(layer.named_parameters(recurse=False)):
+        setattr(layer, name, _part(whole, 0, tp, tp_rank))
+
+
 def _shard_core(core: AttentionCore, tp: int, tp_rank: int) -> None:
     """What each head has of its own."""
     if core.sinks is not None:
@@ -103,15 +134,16 @@ def _shard_core(core: AttentionCore, tp: int, tp_rank: int) -> None:
 
 def _shard_projection(layer: QKVLinear, tp: int, tp_rank: int) -> None:
     """The rank's heads of queries, and its heads of keys and values or its copy of one."""
-    queries = _heads_of(layer.heads, tp, tp_rank)
-    keys = [layer.heads + head for head in _heads_of(layer.kv_heads, tp, tp_rank)]
+    each = 2 if layer.gated else 1  # a query, and its gate
+    queries = [each * head + i for head in _heads_of(layer.heads, tp, tp_rank) for i in range(each)]
+    keys = [each * layer.heads + head for head in _heads_of(layer.kv_heads, tp, tp_rank)]
     rows = [*queries, *keys, *(key + layer.kv_heads for key in keys)]
     for name in ("weight", "bias"):
         whole = getattr(layer, name)
         if whole is not None:
             by_head = whole.unflatten(0, (-1, layer.head_dim))
             setattr(layer, name, nn.Parameter(by_head[rows].flatten(0, 1), requires_grad=False))
-    layer.heads, layer.kv_heads = len(queries), len(keys)
+    layer.heads, layer.kv_heads = len(queries) // each, len(keys)
 
 
 def _heads_of(heads: int, tp: int, tp_rank: int) -> range:
@@ -123,9 +155,10 @@ def _heads_of(heads: int, tp: int, tp_rank: int) -> range:
 
 def _shard_experts(experts: Experts, layout: Layout, rank: int) -> None:
     ep_rank, width_rank = divmod(rank, layout.moe_tp)
-    cut = [("gate_up_proj", 1, 2), ("down_proj", 2, 1)]
+    parts_up = experts.gate_up_proj.shape[1] // experts.down_proj.shape[2]
+    cut = [("gate_up_proj", 1, parts_up), ("down_proj", 2, 1)]
     if experts.gate_up_bias is not None and experts.down_bias is not None:
-        cut.append(("gate_up_bias", 1, 2))
+        cut.append(("gate_up_bias", 1, parts_up))
         experts.down_bias = _once(_part(experts.down_bias, 0, layout.ep, ep_rank), width_rank)
     for name, axis, parts in cut:
         held = _part(getattr(experts, name), 0, layout.ep, ep_rank)
@@ -164,6 +197,8 @@ def _meet(module: nn.Module, tp: int) -> None:
     """
     if isinstance(module, GroupedAttention | BidirectionalAttention | MLA):
         _after(module.o_proj, "all_reduce", AllReduce("tp", tp))
+    elif isinstance(module, Mamba2 | GatedDeltaNet):
+        _after(module.out_proj, "all_reduce", AllReduce("tp", tp))
     elif isinstance(module, MLP) and module.down_proj.component != "shared_expert":
         _after(module.down_proj, "all_reduce", AllReduce("tp", tp))
     elif isinstance(module, MoE):

@@ -20,6 +20,7 @@ from model_graphs.blueprint import Blueprint
 from model_graphs.graph_io import phases_of
 from reference_impl.decoder import AnyLayer, Decoder, MTPStep
 from reference_impl.encoder import Encoder, ImageEncoder, TextEncoder
+from reference_impl.parts.recurrent import GatedDeltaNet, Mamba2
 from reference_impl.parts.sparse_attention import SparseMLA
 
 #: example sizes are distinct and above one: equal sizes would be one symbol, zero and one constants
@@ -96,9 +97,13 @@ def _pixels(encoder: ImageEncoder) -> Axes:
     return Axes(("B", source.patches, source.pixels), encoder.head.weight.dtype)
 
 
-def _past(layer: AnyLayer) -> Axes | tuple[Axes, Axes]:
-    """The cache of a layer with T tokens in it; that of sparse attention holds the indexer's keys too."""
+def _past(layer: AnyLayer) -> Axes | tuple[Axes, ...]:
+    """The cache of a layer with T tokens in it, an indexer's keys beside it; its states; or nothing."""
     mixer, dtype = layer.self_attn, layer.closing_norm.weight.dtype
+    if mixer is None:
+        return ()
+    if isinstance(mixer, Mamba2 | GatedDeltaNet):
+        return tuple(Axes(("B", *shape), dtype) for shape, dtype in mixer.state_shapes)
     held = Axes(("B", "T", *mixer.cache_widths), dtype)
     return (held, Axes(("B", "T", *mixer.index_widths), dtype)) if isinstance(mixer, SparseMLA) else held
 

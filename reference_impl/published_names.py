@@ -288,9 +288,69 @@ VIT = Names(
     final="vit.layernorm",
 )
 
+
+def _channels(tensors: Sequence[Tensor]) -> Tensor:
+    """Weights [channels, 1, tokens] of a convolution without the axis in the middle."""
+    return tensors[0].squeeze(1)
+
+
+_MAMBA = {
+    f"self_attn.{mine}": Recipe((f"mixer.{theirs}",))
+    for mine, theirs in (("scan.A_log", "A_log"), ("scan.D", "D"), ("scan.dt_bias", "dt_bias"))
+}
+NEMOTRON_H = Names(
+    {
+        "self_attn.in_proj": ("mixer.in_proj",),
+        "self_attn.conv1d": ("mixer.conv1d",),
+        "self_attn.norm": ("mixer.norm",),
+        "self_attn.out_proj": ("mixer.out_proj",),
+        "self_attn.qkv_proj": ("mixer.q_proj", "mixer.k_proj", "mixer.v_proj"),
+        "self_attn.o_proj": ("mixer.o_proj",),
+        "mlp.up_proj": ("mixer.up_proj",),
+        "mlp.down_proj": ("mixer.down_proj",),
+        "mlp.routed.gate": ("mixer.gate",),
+        "mlp.routed.latent_in": ("mixer.fc1_latent_proj",),
+        "mlp.routed.latent_out": ("mixer.fc2_latent_proj",),
+        "mlp.shared_experts.up_proj": ("mixer.shared_experts.up_proj",),
+        "mlp.shared_experts.down_proj": ("mixer.shared_experts.down_proj",),
+    },
+    _MAMBA
+    | {
+        "self_attn.conv1d.weight": Recipe(("mixer.conv1d.weight",), _channels),
+        "mlp.routed.experts.gate_up_proj": Recipe(("mixer.experts.up_proj",)),
+        "mlp.routed.experts.down_proj": Recipe(("mixer.experts.down_proj",)),
+    },
+    outside={"embed_tokens": "model.embeddings", "lm_head": "lm_head"},
+    opening="norm",
+    final="model.norm_f",
+)
+QWEN_3_5 = Names(
+    _USUAL
+    | {
+        "self_attn.in_proj_qkvz": ("linear_attn.in_proj_qkv", "linear_attn.in_proj_z"),
+        "self_attn.in_proj_ba": ("linear_attn.in_proj_b", "linear_attn.in_proj_a"),
+        "self_attn.norm": ("linear_attn.norm",),
+        "self_attn.out_proj": ("linear_attn.out_proj",),
+        "mlp.shared_gate_proj": ("mlp.shared_expert_gate",),
+        "mlp.shared_experts.gate_up_proj": ("mlp.shared_expert.gate_proj", "mlp.shared_expert.up_proj"),
+        "mlp.shared_experts.down_proj": ("mlp.shared_expert.down_proj",),
+    },
+    _EXPERTS
+    | {
+        "self_attn.conv1d.weight": Recipe(("linear_attn.conv1d.weight",), _channels),
+        "self_attn.delta_rule.A_log": Recipe(("linear_attn.A_log",)),
+        "self_attn.delta_rule.dt_bias": Recipe(("linear_attn.dt_bias",)),
+    }
+    | {f"{own}.weight": Recipe((f"{name}.weight",), _one_more) for own, name in _GEMMA_NORMS.items()},
+    norm=_one_more,
+)
+
 NAMES: Mapping[str, Names] = {
     "GptOssForCausalLM": GPT_OSS,
     "MiniMaxM2ForCausalLM": MINIMAX,
+    "NemotronHForCausalLM": NEMOTRON_H,
+    "Qwen3_5MoeForCausalLM": QWEN_3_5,
+    "Qwen3_5MoeForConditionalGeneration": QWEN_3_5,
     "GemmaForCausalLM": _gemma(_GEMMA_NORMS),
     "Gemma3ForConditionalGeneration": GEMMA_3,
     "Gemma3ForCausalLM": GEMMA_3,

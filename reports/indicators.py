@@ -71,7 +71,8 @@ def long_context(base: Forecast, forecast: Forecaster) -> LongContext:
     rows: list[ContextRow] = []
     for factor in FACTORS:
         tokens = factor * mean_input
-        holds = int(base.memory.kv_capacity_tokens // (tokens + mean_output))
+        held = tokens + mean_output + base.memory.kv_tokens_per_sequence
+        holds = int(base.memory.kv_capacity_tokens // held)
         if tokens + mean_output > limit:
             beyond = ContextPoint(reason=f"beyond the model's {limit:,} tokens")
             rows.append(ContextRow(factor, tokens, beyond, None, holds))

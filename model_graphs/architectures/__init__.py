@@ -26,8 +26,10 @@ from model_graphs.architectures.llama import LlamaConfig
 from model_graphs.architectures.llama4 import Llama4Config
 from model_graphs.architectures.minimax import MiniMaxM2Config
 from model_graphs.architectures.mixtral import MixtralConfig
+from model_graphs.architectures.nemotron_h import NemotronHConfig
 from model_graphs.architectures.phi3 import Phi3Config
 from model_graphs.architectures.qwen import Qwen2Config, Qwen3Config, Qwen3MoeConfig
+from model_graphs.architectures.qwen3_5 import Qwen35MoeConfig
 from model_graphs.architectures.qwen_vl import Qwen3VLConfig, Qwen3VLMoeConfig, Qwen25VLConfig
 from model_graphs.architectures.vit import VitConfig, VitForDeepSeekV3Config
 
@@ -44,6 +46,8 @@ CONFIGS: tuple[type[ArchitectureConfig], ...] = (
     Qwen3MoeConfig,
     GptOssConfig,
     MiniMaxM2Config,
+    NemotronHConfig,
+    Qwen35MoeConfig,
     MixtralConfig,
     GemmaConfig,
     Gemma3Config,

@@ -4,10 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
+from typing import get_args
 
 from hardware_specs.records.errors import InputError, Problem
 from model_graphs.config_json import read_config_file
 from model_graphs.quantization import Quantization
+from model_graphs.storage import Component
 from reference_impl.checkpoints.inspection import Inspection, inspect_checkpoint
 from reference_impl.checkpoints.pieces import Piece
 from reference_impl.layers import Layer
@@ -98,7 +100,7 @@ def _is_buffer(piece: Piece) -> bool:
 
 def _contradictions(parts: list[Part], stated: Quantization, file: str) -> Iterator[Problem]:
     """Components that are stored otherwise than the config says."""
-    for component in ("attention", "mlp", "shared_expert", "moe"):
+    for component in get_args(Component):
         found = {part.form for part in parts if part.component == component}
         quantised = stated.storage is not None and component in stated.storage.components
         said = _FORMS_OF.get(stated.storage.dtype, ()) if stated.storage and quantised else ("plain",)

@@ -29,11 +29,13 @@ from reference_impl.kernels.elementwise import (
     rope,
     rope_qk,
     scale_queries,
+    sigmoid_mul,
     silu_mul,
 )
 from reference_impl.kernels.experts import moe_experts, moe_route
 from reference_impl.kernels.images import image_tokens
 from reference_impl.kernels.layernorm import add_layernorm, layernorm, sum_layernorm
+from reference_impl.kernels.recurrent import causal_conv1d, gated_delta_rule, gated_rmsnorm, mamba2_scan
 from reference_impl.kernels.registry import KERNELS, Call, Kernel, Operand, Work
 from reference_impl.kernels.sparse_attention import index_scores, index_weights, sparse_mla_attention, topk
 
@@ -51,10 +53,13 @@ __all__ = [
     "all_reduce",
     "attention",
     "bidirectional_attention",
+    "causal_conv1d",
     "concat",
     "embedding",
     "ep_combine",
     "ep_dispatch",
+    "gated_delta_rule",
+    "gated_rmsnorm",
     "gelu_mul",
     "grouped_attention",
     "image_tokens",
@@ -63,6 +68,7 @@ __all__ = [
     "kv_append",
     "layernorm",
     "linear",
+    "mamba2_scan",
     "mla_absorb_o",
     "mla_absorb_q",
     "mla_attention",
@@ -74,6 +80,7 @@ __all__ = [
     "rope",
     "rope_qk",
     "scale_queries",
+    "sigmoid_mul",
     "silu_mul",
     "sparse_mla_attention",
     "sum_layernorm",

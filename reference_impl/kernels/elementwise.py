@@ -1,5 +1,7 @@
 """Kernels of a transformer besides attention and experts: look-ups, norms, products, rotations, sums."""
 
+from collections.abc import Callable, Mapping
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch code base uses
 from torch import Tensor
@@ -160,10 +162,18 @@ def _activation_fake(x: Tensor, name: str) -> Tensor:
     return x.new_empty(x.shape)
 
 
+_ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "relu2": lambda x: F.relu(x).square(),
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+}
+
+
 @kernel("activation", fake=_activation_fake)
 def activation(x: Tensor, name: str) -> Tensor:
-    """The function of every element: `relu`, `gelu`, or `gelu_tanh`, which approximates the latter."""
-    return F.relu(x) if name == "relu" else F.gelu(x, approximate=GATES[name])
+    """The named function of every element: `relu2` is the square of ReLU, `gelu_tanh` approximates `gelu`."""
+    return _ACTIVATIONS[name](x)
 
 
 def _scale_queries_fake(q_BSHC: Tensor, factor_BS: Tensor) -> Tensor:
@@ -174,6 +184,16 @@ def _scale_queries_fake(q_BSHC: Tensor, factor_BS: Tensor) -> Tensor:
 def scale_queries(q_BSHC: Tensor, factor_BS: Tensor) -> Tensor:
     """Queries times the factor of their token."""
     return (q_BSHC * factor_BS[..., None, None]).to(q_BSHC.dtype)
+
+
+def _sigmoid_mul_fake(x: Tensor, gate: Tensor) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@kernel("sigmoid_mul", fake=_sigmoid_mul_fake)
+def sigmoid_mul(x: Tensor, gate: Tensor) -> Tensor:
+    """The input times the sigmoid of the gate, which has its shape or one column."""
+    return x * gate.sigmoid()
 
 
 def _add_fake(x: Tensor, y: Tensor) -> Tensor:

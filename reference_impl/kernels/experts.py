@@ -89,8 +89,10 @@ CLAMP = 7.0
 SWIGLU_SLOPE = 1.702
 
 
-def gated(gate_up: Tensor, activation: str) -> Tensor:
-    """The activation between the two products of an expert, of [.., gate then up]."""
+def activated(gate_up: Tensor, activation: str) -> Tensor:
+    """The activation between the two products of an expert, of [.., gate then up], or of [.., up] alone."""
+    if activation == "relu2":
+        return F.relu(gate_up).square()
     gate, up = gate_up.chunk(2, -1)
     if activation == "silu":
         return F.silu(gate) * up
@@ -118,19 +120,20 @@ def _experts_fake(
 def _experts_flop(call: Call) -> Dim:
     """Both products of every row; a rank that holds part of the experts gets that part of the rows."""
     held, width, inter = call["w_down_EDF"].shape
-    rows = call["indices_NK"].n_elements
-    return product(6, rows, width, inter, held) // int(call.scalars["n_experts"])
+    rows, into = call["indices_NK"].n_elements, call["w_gate_up_EGD"].shape[1]
+    return product(2, rows, width, into + inter, held) // int(call.scalars["n_experts"])
 
 
 def _experts_attrs(call: Call) -> dict[str, Scalar]:
     held, width, inter = (int(dim) for dim in call["w_down_EDF"].shape)
-    return {
+    attrs: dict[str, Scalar] = {
         "topk": int(call["indices_NK"].shape[1]),
         "n_experts": int(call.scalars["n_experts"]),
         "n_local_experts": held,
         "hidden": width,
         "inter": inter,
     }
+    return attrs if int(call["w_gate_up_EGD"].shape[1]) == 2 * inter else attrs | {"ungated": 1}
 
 
 @kernel(
@@ -161,11 +164,11 @@ def moe_experts(
 ) -> Tensor:
     """Weighted sum [N, D] of the outputs of those chosen experts that this rank holds.
 
-    The rank holds `first_expert` onwards of `n_experts`; G is 2 F, gate then up. With `weighs_inputs` weights
-    scale what experts read instead of what they give. The work counts the weights
-    of all experts held: a step reads those that some token chose, E (1 - (1 - K / n_experts)^N) on average
-    under balanced load, which no closed integer form says. Whoever prices the call finds topk and the expert
-    counts in its attributes.
+    The rank holds `first_expert` onwards of `n_experts`; G is 2 F, gate then up, or F without gates. With
+    `weighs_inputs` weights scale what experts read instead of what they give. The work counts the weights of
+    all experts held: a step reads those that some token chose, E (1 - (1 - K / n_experts)^N) on average under
+    balanced load, which no closed integer form says. Whoever prices the call finds topk and the expert counts
+    in its attributes.
     """
     out_ND = torch.zeros_like(x_ND)
     for held in range(w_down_EDF.shape[0]):
@@ -174,7 +177,7 @@ def moe_experts(
             weights_N1 = weights_NK[token, slot, None]
             x = (x_ND[token] * weights_N1).to(x_ND.dtype) if weighs_inputs else x_ND[token]
             hidden = F.linear(x, w_gate_up_EGD[held], _row(bias_gate_up_EG, held))
-            y = F.linear(gated(hidden, activation), w_down_EDF[held], _row(bias_down_ED, held))
+            y = F.linear(activated(hidden, activation), w_down_EDF[held], _row(bias_down_ED, held))
             out_ND.index_add_(0, token, (y if weighs_inputs else y * weights_N1).to(x_ND.dtype))
     return out_ND
 

@@ -100,8 +100,8 @@ class Kernel:
             "weight_bytes": call.bytes_of(Role.WEIGHT),
             "activation_read_bytes": call.bytes_of(Role.ACTIVATION) + call.bytes_of(Role.INDEX),
             "activation_write_bytes": _written(call, Role.ACTIVATION, Role.INDEX),
-            "cache_read_bytes": call.bytes_of(Role.CACHE),
-            "cache_write_bytes": _written(call, Role.CACHE),
+            "cache_read_bytes": call.bytes_of(Role.CACHE) + call.bytes_of(Role.STATE),
+            "cache_write_bytes": _written(call, Role.CACHE, Role.STATE),
         }
         return Work(**fields | {name: rule(call) for name, rule in self.rules.items()})
 

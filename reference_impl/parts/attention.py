@@ -22,6 +22,7 @@ from reference_impl.layers import (
     PlainRMSNorm,
     QKVLinear,
     RMSNorm,
+    SigmoidMul,
     parameter,
 )
 from reference_impl.parts.rotary import Tables
@@ -87,7 +88,7 @@ class GroupedAttention(nn.Module):
         H, K, C = spec.heads, spec.kv_heads, spec.head_dim
         self.table, self.temperature_table = table, temperature_table
         self.norm = spec.norm
-        self.qkv_proj = QKVLinear(D, H, K, C, bias=spec.qkv_bias)
+        self.qkv_proj = QKVLinear(D, H, K, C, bias=spec.qkv_bias, gated=spec.gated)
         if spec.norm is QueryKeyNorm.HEAD:
             self.q_norm, self.k_norm = (RMSNorm(C, eps, shard=Shard.HEAD) for _ in range(2))
         elif spec.norm is QueryKeyNorm.HEAD_PLAIN:
@@ -98,6 +99,7 @@ class GroupedAttention(nn.Module):
         self.temperature = QueryTemperature("attention", Shard.HEAD) if spec.temperature else None
         self.kv_append = KvAppend("attention", Shard.HEAD)
         self.core = AttentionCore(spec)
+        self.gate = SigmoidMul("attention", Shard.HEAD) if spec.gated else None
         self.o_proj = Linear(H * C, D, "attention", Shard.ROW, bias=spec.out_bias)
 
     @property
@@ -112,9 +114,9 @@ class GroupedAttention(nn.Module):
         q_BSX, k_BSX, v_BSX = self.qkv_proj(x_BSD).split(self.qkv_proj.widths, -1)
         if self.norm is QueryKeyNorm.WIDTH:
             q_BSX, k_BSX = self.q_norm(q_BSX), self.k_norm(k_BSX)
-        q_BSHC, k_BSKC, v_BSKC = (
-            x.unflatten(-1, (-1, self.qkv_proj.head_dim)) for x in (q_BSX, k_BSX, v_BSX)
-        )
+        C = self.qkv_proj.head_dim
+        k_BSKC, v_BSKC = (x.unflatten(-1, (-1, C)) for x in (k_BSX, v_BSX))
+        q_BSHC, *gate_BSHC = q_BSX.unflatten(-1, (self.qkv_proj.heads, -1)).split(C, -1)
         if self.norm in (QueryKeyNorm.HEAD, QueryKeyNorm.HEAD_PLAIN):
             q_BSHC, k_BSKC = self.q_norm(q_BSHC), self.k_norm(k_BSKC)
         if self.rope is not None:
@@ -122,7 +124,10 @@ class GroupedAttention(nn.Module):
         if self.temperature is not None:
             q_BSHC = self.temperature(q_BSHC, *tables[self.temperature_table])
         cache_BTKM = self.kv_append(past_BTKM, k_BSKC, v_BSKC)
-        return self.o_proj(self.core(q_BSHC, cache_BTKM).flatten(2)), cache_BTKM
+        o_BSHC = self.core(q_BSHC, cache_BTKM)
+        if self.gate is not None:
+            o_BSHC = self.gate(o_BSHC, *gate_BSHC)
+        return self.o_proj(o_BSHC.flatten(2)), cache_BTKM
 
 
 class BidirectionalCore(Layer):

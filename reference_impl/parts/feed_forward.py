@@ -7,6 +7,7 @@ References: DeepSeek-V3 report (arXiv 2412.19437) sections 2.1.2 and 4.2.
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from model_graphs.blueprint import Activation, FeedForwardSpec, MixtureSpec
 from model_graphs.graph import Shard
 from reference_impl import kernels
-from reference_impl.layers import Activate, Add, GeluMul, Layer, Linear, SiluMul, parameter
+from reference_impl.layers import Activate, Add, GeluMul, Layer, Linear, SigmoidMul, SiluMul, parameter
 
 
 class MLP(nn.Sequential):
@@ -73,13 +74,17 @@ class Router(Layer):
 
 
 class Experts(Layer):
-    """Routed experts as stacked weights; a rank holds `first_expert` onwards of `n_experts`."""
+    """Routed experts as stacked weights; a rank holds `first_expert` onwards of `n_experts`.
+
+    Without gates, `gate_up_proj` is the product up alone.
+    """
 
     def __init__(self, spec: MixtureSpec, width: int) -> None:
         super().__init__("moe", Shard.EXPERT)
-        self.gate_up_proj = parameter(spec.experts, 2 * spec.inter, width)
+        rows = spec.inter * (2 if spec.gated else 1)
+        self.gate_up_proj = parameter(spec.experts, rows, width)
         self.down_proj = parameter(spec.experts, width, spec.inter)
-        self.gate_up_bias = parameter(spec.experts, 2 * spec.inter) if spec.expert_bias else None
+        self.gate_up_bias = parameter(spec.experts, rows) if spec.expert_bias else None
         self.down_bias = parameter(spec.experts, width) if spec.expert_bias else None
         self.activation = spec.activation.value
         self.weighs_inputs = spec.weighs_inputs
@@ -103,17 +108,36 @@ class Experts(Layer):
         )
 
 
+class LatentLinear(Linear):
+    """The product into the width that experts work in, or out of it; which of the two a layout must know."""
+
+    def __init__(self, k: int, n: int, direction: str) -> None:
+        super().__init__(k, n, "moe_latent")
+        self.direction = direction
+
+    @property
+    def attrs(self) -> Mapping[str, int | str]:
+        """The direction."""
+        return {"latent": self.direction}
+
+
 class Routed(nn.Module):
-    """The routed half of the mixture."""
+    """The routed half of the mixture; with `latent`, experts work between two products into that width."""
 
     def __init__(self, spec: MixtureSpec, width: int) -> None:
         super().__init__()
         self.gate = Router(spec, width)
-        self.experts = Experts(spec, width)
+        self.latent_in = LatentLinear(width, spec.latent, "in") if spec.latent else None
+        self.experts = Experts(spec, spec.latent or width)
+        self.latent_out = LatentLinear(spec.latent, width, "out") if spec.latent else None
 
     def forward(self, x_ND: Tensor) -> Tensor:
         """Each token through its chosen experts."""
-        return self.experts(x_ND, *self.gate(x_ND))
+        weights_NK, indices_NK = self.gate(x_ND)
+        if self.latent_in is not None:
+            x_ND = self.latent_in(x_ND)
+        y_ND = self.experts(x_ND, weights_NK, indices_NK)
+        return y_ND if self.latent_out is None else self.latent_out(y_ND)
 
 
 class MoE(nn.Module):
@@ -123,6 +147,8 @@ class MoE(nn.Module):
         super().__init__()
         self.routed = Routed(spec, width)
         self.shared_experts = MLP(spec.shared, width, "shared_expert") if spec.shared else None
+        self.shared_gate_proj = Linear(width, 1, "gate") if spec.shared_gate else None
+        self.shared_gate = SigmoidMul("shared_expert") if spec.shared_gate else None
         self.add_shared = Add("moe") if spec.shared else None
 
     def forward(self, x_BSD: Tensor) -> Tensor:
@@ -130,5 +156,8 @@ class MoE(nn.Module):
         x_ND = x_BSD.flatten(0, 1)
         y_ND = self.routed(x_ND)
         if self.shared_experts is not None and self.add_shared is not None:
-            y_ND = self.add_shared(y_ND, self.shared_experts(x_ND))
+            shared_ND = self.shared_experts(x_ND)
+            if self.shared_gate is not None and self.shared_gate_proj is not None:
+                shared_ND = self.shared_gate(shared_ND, self.shared_gate_proj(x_ND))
+            y_ND = self.add_shared(y_ND, shared_ND)
         return y_ND.view(x_BSD.shape)

@@ -1,4 +1,4 @@
-"""Operators that only move bytes: norms, rotary embedding, activations, quantisation, cache writes."""
+"""Operators that only move bytes: norms, short convolutions, rotary embedding, activations, cache writes."""
 
 from dataclasses import dataclass
 
@@ -20,8 +20,13 @@ KINDS = (
     "kv_append",
     "scale_queries",
     "silu_mul",
-    "gelu_mul",
     "activation",
+    "sigmoid_mul",
+    "gated_rmsnorm",
+    "causal_conv1d",
+    "mamba2_scan",
+    "gated_delta_rule",
+    "gelu_mul",
     "image_tokens",
     "moe_route",
     "add",

@@ -42,6 +42,7 @@ from simulator.costs.moe import MoeShape, moe_latency
 from simulator.costs.numerics import Priced
 from simulator.costs.prefill import PrefillShape, mla_prefill_shape, prefill_latency
 from simulator.costs.pricing import Pricing, fastest, from_threshold, weakened
+from simulator.costs.recurrent import RECURRENCES, RecurrenceShape, recurrence_latency
 
 _NO_TRAFFIC_BYTES = 1e-6
 
@@ -229,12 +230,15 @@ class KernelLibrary:
         moe_ep: int = 1,
         dtype: str = "fp8_block",
         distribution: str = "power_law_1.01",
+        *,
+        gated: bool = True,
     ) -> KernelEstimate:
         """Routed experts of the busiest rank.
 
         `tokens` are those of all ranks before dispatch; `inter` is the width of an expert before `moe_tp`
-        splits it. `mxfp4` weights are multiplied in what the generation of the device does by default;
-        `mxfp4_bf16` and `mxfp4_mxfp8` say in what.
+        splits it; experts that are not `gated` have one product into it instead of two. `mxfp4` weights are
+        multiplied in what the generation of the device does by default; `mxfp4_bf16` and `mxfp4_mxfp8` say in
+        what.
 
         Raises:
             InputError: the ways do not divide, or the dtype or distribution is unknown.
@@ -247,11 +251,13 @@ class KernelLibrary:
 
         def formula(c: Any, t: FloatArray) -> Priced:
             load = expert_load(t, experts, topk, moe_ep, distribution)
-            dims = [dim * np.ones_like(t) for dim in (hidden, inter / moe_tp, topk, experts / moe_ep)]
-            return moe_latency(MoeShape(load, *sizes, t, *dims), peak, self.device, c)
+            one = np.ones_like(t)
+            widths = (hidden * one, inter / moe_tp * one, topk * one, experts / moe_ep * one)
+            shape = MoeShape(load, *sizes, t, *widths, products_in=2 if gated else 1)
+            return moe_latency(shape, peak, self.device, c)
 
         choice = moe_kernels(self.backend, dtype, self.device.architecture)
-        key = (hidden, inter, topk, experts, moe_tp, moe_ep, distribution)
+        key = (hidden, inter, topk, experts, moe_tp, moe_ep, distribution, gated)
         estimate = self._price("moe", dtype, choice, formula, tokens, memo_key=key)
         if not choice.bulk or np.all(np.asarray(tokens) < BULK_TOKENS):
             return estimate
@@ -268,6 +274,21 @@ class KernelLibrary:
             return bandwidth_latency(traffic, self.device, c)
 
         return self._price("bandwidth", "any", KernelChoice(("elementwise",)), formula, traffic_bytes)
+
+    def recurrence(
+        self, kind: str, flop: ArrayLike, traffic_bytes: ArrayLike, blocks: ArrayLike
+    ) -> KernelEstimate:
+        """A scan in chunks, `blocks` of which can run at the same time; kinds are `RECURRENCES`."""
+        launches = RECURRENCES[kind].launches
+        peak = self.device.peak("bf16")
+
+        def formula(c: Any, flop: FloatArray, traffic: FloatArray, blocks: FloatArray) -> Priced:
+            return recurrence_latency(RecurrenceShape(flop, traffic, blocks, launches), peak, self.device, c)
+
+        choice = KernelChoice(("elementwise",))
+        dims = (flop, traffic_bytes, blocks)
+        priced = self._price("bandwidth", "any", choice, formula, *dims, memo_key=launches)
+        return weakened(priced, f"{kind}: no table fitted, half the peak of a busy SM assumed")
 
     def collective(
         self, op: str, n_ranks: int, message_bytes: ArrayLike, *, bytes_per_token: float | None = None

@@ -50,7 +50,10 @@ class MoeConstants:
 
 @dataclass(frozen=True)
 class MoeShape:
-    """Experts of `inter` columns on this rank, fed by `tokens` tokens of all ranks."""
+    """Experts of `inter` columns on this rank, fed by `tokens` tokens of all ranks.
+
+    `products_in` is 2 for gated experts and 1 for those without a gate.
+    """
 
     load: ExpertLoad
     weight_bytes: float  # of an element
@@ -60,25 +63,26 @@ class MoeShape:
     inter: FloatArray
     topk: FloatArray
     local_experts: FloatArray
+    products_in: int = 2
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     @property
     def flop(self) -> FloatArray:
-        """Three products a row, two FLOP a multiply-add."""
-        return 2 * self.load.rows * 3 * self.hidden * self.inter
+        """The products of a row, two FLOP a multiply-add."""
+        return 2 * self.load.rows * (self.products_in + 1) * self.hidden * self.inter
 
     @property
     def traffic_bytes(self) -> FloatArray:
         """Weights of the active experts once, rows in and out."""
-        weights = self.load.active * 3 * self.hidden * self.inter * self.weight_bytes
+        weights = self.load.active * (self.products_in + 1) * self.hidden * self.inter * self.weight_bytes
         return weights + self.load.rows * self.hidden * (2 * self.row_bytes + 2)
 
 
 def moe_latency(shape: MoeShape, peak_flop_per_s: float, device: DeviceFigures, c: MoeConstants) -> Priced:
     """Latency of the routed experts of the busiest rank in seconds."""
-    gate_up = _grouped_gemm(shape, 2 * shape.inter, shape.hidden, peak_flop_per_s, device, c)
+    gate_up = _grouped_gemm(shape, shape.products_in * shape.inter, shape.hidden, peak_flop_per_s, device, c)
     down = _grouped_gemm(shape, shape.hidden, shape.inter, peak_flop_per_s, device, c)
     rate = c.bandwidth_efficiency * device.bandwidth_bytes_per_s
     row_bytes = (

@@ -23,6 +23,7 @@ from simulator.costs.figures import element_bytes
 from simulator.costs.library import KernelLibrary
 from simulator.costs.prefill import MLA_QUERY_DIM, MLA_VALUE_DIM
 from simulator.costs.pricing import weakened
+from simulator.costs.recurrent import RECURRENCES
 
 Bindings = Mapping[str, Any]
 Pricer = Callable[[KernelLibrary, Operator, Bindings], KernelEstimate]
@@ -152,6 +153,17 @@ def _grouped_attention(library: KernelLibrary, operator: Operator, bindings: Bin
     return library.attention_prefill(batch, new, heads, kv_heads, width, window, dtype, cache.dtype, past)
 
 
+def _recurrence(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
+    """One step of every sequence's state, or its new tokens in chunks."""
+    traffic, new = traffic_bytes(operator, bindings), np.asarray(bindings.get("S", 1), np.float64)
+    if np.all(new <= 1):
+        return library.bandwidth_bound(traffic, operator.kind)
+    blocks = np.asarray(bindings["B"]) * _attribute(operator, "n_heads")
+    if not RECURRENCES[operator.kind].sequential:
+        blocks = blocks * np.ceil(new / _attribute(operator, "chunk"))
+    return library.recurrence(operator.kind, operator.flop.evaluate(bindings), traffic, blocks)
+
+
 def _one_sequence_a_chunk(operator: Operator, bindings: Bindings, chunk: int) -> tuple[Any, Any, Any, int]:
     """Sequences, new and past tokens of each, and no window: every chunk of positions by itself.
 
@@ -222,6 +234,7 @@ def _moe_experts(library: KernelLibrary, operator: Operator, bindings: Bindings)
         _expert_ranks(operator),
         _expert_dtype(operator),
         str(operator.attrs.get("distribution", "power_law_1.01")),
+        gated="ungated" not in operator.attrs,
     )
 
 
@@ -289,6 +302,8 @@ _PRICERS: dict[str, Pricer] = {
     "mla_attention": _mla_attention,
     "attention": _attention,
     "grouped_attention": _grouped_attention,
+    "mamba2_scan": _recurrence,
+    "gated_delta_rule": _recurrence,
     "bidirectional_attention": _bidirectional,
     "index_weights": _index_weights,
     "index_scores": _index_scores,

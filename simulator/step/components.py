@@ -7,7 +7,7 @@ A graph's operators fall into five groups, found from the graphs themselves:
 - shared experts, likewise, which a stack may run on a second stream beside the routed ones;
 - routed experts and the collectives that feed them, which see the tokens of all attention ranks;
 - the head block, which sees one row a sampled sequence;
-- phase operators: attention of decode and of prefill, each on a grid of (sequences, length).
+- phase operators: attention and recurrences of decode and of prefill, each on a grid of (sequences, length).
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware_specs.records.evidence import Grade, worst
-from model_graphs.graph import Operator, OperatorGraph
+from model_graphs.graph import Operator, OperatorGraph, Role
 from simulator.costs.estimates import KernelEstimate
 from simulator.costs.library import KernelLibrary
 from simulator.costs.operators import price_operator
@@ -39,8 +39,11 @@ BANDWIDTH_KINDS = frozenset(
         "kv_append",
         "scale_queries",
         "silu_mul",
-        "gelu_mul",
         "activation",
+        "sigmoid_mul",
+        "gated_rmsnorm",
+        "causal_conv1d",
+        "gelu_mul",
         "image_tokens",
         "add",
         "concat",
@@ -282,9 +285,10 @@ def _head(graph: OperatorGraph) -> Iterable[tuple[int, Operator]]:
 
 
 def _past(operator: Operator) -> bool:
-    """Whether the operator's work depends on past tokens."""
+    """Whether the operator's work depends on past tokens, or on how many sequences have a state."""
+    has_state = any(tensor.role is Role.STATE for tensor in (*operator.inputs, *operator.outputs))
     work = (operator.flop, operator.cache_read_bytes, operator.activation_read_bytes)
-    return any("T" in part.symbols for part in work)
+    return has_state or any("T" in part.symbols for part in work)
 
 
 def is_shared_expert(operator: Operator) -> bool:
@@ -294,7 +298,7 @@ def is_shared_expert(operator: Operator) -> bool:
 
 def _routed(operator: Operator) -> bool:
     """Whether the operator sees the tokens of every attention rank."""
-    return operator.kind in _ROUTED_KINDS
+    return operator.kind in _ROUTED_KINDS or "latent" in operator.attrs
 
 
 def _reshaped(tally: Tally, shape: tuple[int, int]) -> Tally:

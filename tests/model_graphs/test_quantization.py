@@ -126,7 +126,8 @@ def test_deepseek_with_blocks_is_the_shipped_model_stored_as_its_own_checkpoints
     assert (record.key, record.graph_key) == ("deepseek-v3", "deepseek-v3")
     assert record.precision is Precision.FP8
     assert record.storage("fp8").dtype == v3.storage("fp8").dtype == "fp8_block"
-    assert set(record.storage("fp8").components) == set(v3.storage("fp8").components)
+    of_other_models = {"mamba", "linear_attention", "moe_latent"}
+    assert set(record.storage("fp8").components) == set(v3.storage("fp8").components) - of_other_models
 
 
 def test_a_component_that_is_partly_kept_is_counted_as_its_larger_part_and_said(tmp_path: Path) -> None:
@@ -217,3 +218,25 @@ def test_every_method_of_the_table_in_the_docstring_is_known() -> None:
     lines = [line for line in module.__doc__.splitlines() if line.startswith("| ")]
     named = {name.strip() for line in lines[1:] for name in line.split("|")[1].split(",")}
     assert named == set(_METHODS)
+
+
+def hybrid(key: str, architecture: str) -> dict[str, object]:
+    figures = resolve_model(key).config.model_dump(mode="json", exclude_none=True)
+    return {"architectures": [architecture], **figures}
+
+
+def test_recurrent_layers_are_found_under_the_names_that_files_have_for_them(tmp_path: Path) -> None:
+    """Modules as NVIDIA's 4-bit files of Qwen3.5 name them, and layers of one part each as Nemotron does."""
+    trunk = "model.language_model.layers"
+    kept = ["*.mlp.shared_expert.*", f"{trunk}.*.linear_attn*", f"{trunk}.*.self_attn*"]
+    qwen = hybrid("qwen3.5-397b-a17b", "Qwen3_5MoeForConditionalGeneration")
+    found = record_of(tmp_path, modelopt("NVFP4", exclude_modules=kept), qwen).storage("fp4")
+    assert found is not None
+    assert found.components == ("moe",)
+    layers = resolve_model("nemotron-nano-v2-9b").blueprint.layers
+    rows = [i for i, layer in enumerate(layers) if layer.name == "attention_layer"]
+    kept = [f"backbone.layers.{i}.mixer.{name}_proj" for i in rows for name in "qkvo"]
+    nano = hybrid("nemotron-nano-v2-9b", "NemotronHForCausalLM")
+    found = record_of(tmp_path, modelopt("NVFP4", exclude_modules=kept), nano).storage("fp4")
+    assert found is not None
+    assert set(found.components) == {"mamba", "mlp"}

@@ -81,6 +81,49 @@ _SMALL_TOKENS = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 1}
 _GELU_NEW = {"hidden_act": "gelu_new"}
 
 
+_NEMOTRON_H = {
+    **{key: value for key, value in _BASE.items() if key != "rms_norm_eps"},
+    "layer_norm_epsilon": 1e-5,
+    "head_dim": 24,
+    "intermediate_size": 256,
+    "mamba_num_heads": 16,
+    "mamba_head_dim": 12,
+    "ssm_state_size": 20,
+    "n_groups": 8,
+    "conv_kernel": 4,
+    "use_conv_bias": True,
+    "chunk_size": 16,
+    "n_routed_experts": 16,
+    "num_experts_per_tok": 4,
+    "moe_intermediate_size": 64,
+    "moe_shared_expert_intermediate_size": 96,
+    "moe_latent_size": 40,
+    "n_group": 1,
+    "topk_group": 1,
+    "norm_topk_prob": True,
+    "routed_scaling_factor": 5.0,
+}
+_QWEN_3_5 = {
+    "head_dim": 24,
+    "layer_types": ["linear_attention", "linear_attention", "full_attention", "linear_attention"],
+    "linear_conv_kernel_dim": 4,
+    "linear_key_head_dim": 12,
+    "linear_num_key_heads": 8,
+    "linear_num_value_heads": 16,
+    "linear_value_head_dim": 20,
+    "moe_intermediate_size": 64,
+    "shared_expert_intermediate_size": 96,
+    "num_experts": 16,
+    "num_experts_per_tok": 4,
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 1e4,
+        "partial_rotary_factor": 0.5,
+        "mrope_section": [2, 2, 2],
+    },
+}
+
+
 def _with_rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
     """`config.json` as `transformers` 5 takes it: theta and scaling in one mapping."""
     known = dict(config)
@@ -185,6 +228,8 @@ class Family:
     as_transformers: Callable[[Mapping[str, Any]], dict[str, Any]] = _with_rope_parameters
     extra: Mapping[str, Any] = field(default_factory=dict)  # what `transformers` must be told beside it
     variant: bool = False
+    masks_by_kind: bool = False  # its forward takes a mask for each kind of layer
+    norms_above_one: bool = False  # weights of norms are stored as what they exceed one by
 
     @property
     def ours(self) -> ModelConfig:
@@ -257,12 +302,22 @@ FAMILIES: Mapping[str, Family] = {
             "rope_theta": 150000.0,
             "rope_scaling": _YARN,
         },
+        masks_by_kind=True,
     ),
     "minimax m2": Family(
         "MiniMaxM2ForCausalLM",
         _BASE | _EXPERTS | {"head_dim": 24, "rotary_dim": 12, "rope_theta": 5e6},
         _with_partial_rotary,
         {"bos_token_id": 0, "eos_token_id": 1},
+    ),
+    "nemotron h": Family(
+        "NemotronHForCausalLM",
+        _NEMOTRON_H | {"num_hidden_layers": 5, "hybrid_override_pattern": "M-*EM"},
+        dict,
+        masks_by_kind=True,
+    ),
+    "qwen 3.5 with experts": Family(
+        "Qwen3_5MoeForCausalLM", _BASE | _QWEN_3_5, dict, masks_by_kind=True, norms_above_one=True
     ),
     "mixtral": Family(
         "MixtralForCausalLM", _BASE | _EXPERTS | {"sliding_window": None, "rope_theta": 1e6}, variant=True
@@ -419,6 +474,22 @@ class Pair:
         return torch.cat(logits, 1)
 
 
+def strengthen_states(model: nn.Module) -> None:
+    """Weights under which a recurrent state decays slowly and weighs as much as what skips it."""
+    for name, parameter in model.named_parameters():
+        if name.endswith("conv1d.weight"):
+            parameter.mul_(20)
+        elif name.endswith("A_log"):
+            parameter.sub_(2)
+
+
+def lower_norms(model: nn.Module) -> None:
+    """Weights of norms that are stored as what they exceed one by; those of gated norms are stored whole."""
+    for name, parameter in model.named_parameters():
+        if name.endswith("norm.weight") and "linear_attn" not in name:
+            parameter.sub_(1)
+
+
 def make_pair(name: str) -> Pair:
     """Both implementations of a family."""
     family = FAMILIES[name]
@@ -430,6 +501,9 @@ def make_pair(name: str) -> Pair:
         randomise(independent)
         for parameter in (p for n, p in independent.named_parameters() if n.endswith("bias")):
             parameter.normal_(0, 0.1)
+        strengthen_states(independent)
+        if family.norms_above_one:
+            lower_norms(independent)
         ids = torch.randint(0, family.blueprint.vocab_size, (N_SEQUENCES, N_TOKENS))
         return Pair(family, independent, ids, independent(ids, use_cache=False).logits)
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,15 @@ def test_a_context_that_does_not_fit_gives_its_reason(scenario: Scenario, fake_f
     rows = long_context(fake_forecast(scenario), small).rows
     assert "one request needs" in rows[2].alone.reason
     assert rows[1].alone.reason == ""
+
+
+def test_what_a_sequence_keeps_beside_its_tokens_takes_room_from_the_cache(
+    scenario: Scenario, fake_forecast: Forecaster
+) -> None:
+    base = fake_forecast(scenario)
+    states = replace(base.memory, kv_bytes_per_sequence=base.memory.kv_bytes_per_token * 10_000)
+    rows = long_context(replace(base, memory=states), fake_forecast).rows
+    assert rows[0].cache_holds_requests == 600_000 // (1_011 + 10_000)
 
 
 def test_the_cost_is_the_forecasts_with_the_price_it_rests_on(
