@@ -29,6 +29,7 @@ Operator kinds (one call of a semantic kernel of the reference implementation ea
 | moe_experts | x, weights, indices, w_gate_up, w_down (, biases) | grouped GEMM pair with its activation |
 | add, concat | | bandwidth bound |
 | quantize | x | activation quantisation (precision pass) |
+| copy | x | an activation between the places of a placement plan (placement pass) |
 | all_reduce, all_gather, reduce_scatter, ep_dispatch, ep_combine | x | collectives (layout pass) |
 """
 
@@ -75,6 +76,7 @@ class Stream(StrEnum):
     COMMUNICATION = "communication"
     COPY = "copy"
     SECOND_COMPUTE = "second compute"
+    HOST = "host"  # the CPU, where a placement plan puts operators
 
 
 @with_config(_STRICT)
@@ -121,6 +123,7 @@ class Operator:
     stream: Stream = Stream.COMPUTE
     collective: Collective | None = None
     compute_dtype: str = "bf16"
+    place: str = ""  # cpu, gpu or disk, where a placement plan says so
     #: attention, mamba, linear_attention, mlp, moe, shared_expert, router, gate, norm, embedding, head, mtp,
     #: collective
     component: str = ""

@@ -4,7 +4,8 @@ A storage names an element type of `model_graphs.dtypes` and the components whos
 router, norms, embedding, head and biases never are. kv_b stays bf16 where attention is absorbed.
 A product is computed in the dtype that its weight is stored in if the device has a unit for it; its input is
 then quantised by an operator of its own, once for all consumers of a tensor, and before it is dispatched.
-Otherwise weights are only stored in it and computed in bf16, which the graph's notes say.
+Otherwise weights are only stored in it and computed in bf16, which the graph's notes say; what a placement
+plan puts on the host is always computed in bf16.
 
 The MTP module of a 4-bit checkpoint stays bf16.
 
@@ -18,6 +19,7 @@ from hardware_specs.records.errors import InputError, Problem, nearest
 from model_graphs.collectives import dispatched_bytes
 from model_graphs.dtypes import BLOCK_WIDTH, ROW_DTYPES
 from model_graphs.graph import Block, Operator, OperatorGraph, Role, Shard, Tensor
+from model_graphs.placement import HOST_PLACES
 from model_graphs.rewriting import BlockRewriter
 from model_graphs.sharding import activation_bytes, weight_bytes, with_tensors
 from model_graphs.storage import Storage
@@ -109,7 +111,7 @@ class _PrecisionPass(BlockRewriter):
         if not self._is_stored(operator):
             return self.append(operator, deps)
         stored = _stored(operator, self._dtype)
-        if self._compute == "bf16":
+        if self._compute == "bf16" or operator.place in HOST_PLACES:
             return self.append(stored, deps)
         computed = replace(_on_quantised(stored, self._row_dtype), compute_dtype=self._compute)
         return self.append(computed, self._quantised_deps(operator, deps))
@@ -166,6 +168,7 @@ def _quantize(consumer: Operator, x: Tensor, dtype: str) -> Operator:
         deps=(),
         activation_read_bytes=activation_bytes(inputs),
         activation_write_bytes=activation_bytes(outputs),
+        place=consumer.place,
         component=consumer.component,
     )
 

@@ -19,7 +19,7 @@ from reference_impl.decoder import build_model
 from reference_impl.kernels.registry import Call, Kernel, Operand
 from reference_impl.parallel import parallelize
 from reference_impl.phases import export_phase, phase_of
-from reference_impl.tracing import KernelCall, kernel_calls, symbol_names
+from reference_impl.tracing import KernelCall, kernel_calls, place, symbol_names
 
 SYMBOLS = ("B", "S", "T", "R")
 
@@ -65,19 +65,9 @@ def _blocks(calls: Iterable[KernelCall], root: nn.Module) -> list[Block]:
     """Calls gathered by the block that the outermost module above them names."""
     members: dict[tuple[str, int], dict[int, tuple[KernelCall, str]]] = {}
     for position, call in enumerate(calls):
-        block, name = _place(root, call.path)
+        block, name = place(root, call.path)
         members.setdefault(block, {})[position] = (call, name)
     return [Block(name, 1, tuple(_operators(group, root))) for (name, _), group in members.items()]
-
-
-def _place(root: nn.Module, path: str) -> tuple[tuple[str, int], str]:
-    """The block of a module, and its name inside that block."""
-    parts = path.split(".")
-    for depth in range(1, len(parts) + 1):
-        block = getattr(root.get_submodule(".".join(parts[:depth])), "block", None)
-        if block is not None:
-            return block, ".".join(parts[depth:]) or parts[-1]
-    raise AssertionError(f"{path} belongs to no block")
 
 
 def _operators(group: Mapping[int, tuple[KernelCall, str]], root: nn.Module) -> Iterator[Operator]:
