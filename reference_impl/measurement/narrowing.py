@@ -5,10 +5,12 @@ from dataclasses import replace
 from model_graphs.blueprint import (
     AttentionSpec,
     Blueprint,
+    DeltaNetSpec,
     FeedForward,
     FeedForwardSpec,
     LatentAttentionSpec,
     LayerSpec,
+    Mamba2Spec,
     Mixer,
     MixtureSpec,
     RopeSpec,
@@ -53,8 +55,33 @@ def _layer(layer: LayerSpec) -> LayerSpec:
     return replace(layer, mixer=_mixer(layer.mixer), feed_forward=_feed_forward(layer.feed_forward))
 
 
-def _mixer(spec: Mixer) -> Mixer:
-    return _grouped(spec) if isinstance(spec, AttentionSpec) else _latent(spec)
+def _mixer(spec: Mixer | None) -> Mixer | None:
+    match spec:
+        case AttentionSpec():
+            return _grouped(spec)
+        case LatentAttentionSpec():
+            return _latent(spec)
+        case Mamba2Spec():
+            return _mamba(spec)
+        case DeltaNetSpec():
+            return _delta_net(spec)
+    return None
+
+
+def _mamba(spec: Mamba2Spec) -> Mamba2Spec:
+    """As many heads share a group as before, as far as there are heads."""
+    heads = min(spec.heads, HEADS)
+    shared_by = min(spec.heads // spec.groups, heads)
+    head_dim, state = min(spec.head_dim, HEAD_DIM), min(spec.state, HEAD_DIM)
+    return replace(spec, heads=heads, groups=heads // shared_by, head_dim=head_dim, state=state)
+
+
+def _delta_net(spec: DeltaNetSpec) -> DeltaNetSpec:
+    """As many heads of values share a key as before, as far as there are heads."""
+    heads = min(spec.value_heads, HEADS)
+    shared_by = min(spec.value_heads // spec.key_heads, heads)
+    key, value = min(spec.key_dim, HEAD_DIM), min(spec.value_dim, HEAD_DIM)
+    return replace(spec, value_heads=heads, key_heads=heads // shared_by, key_dim=key, value_dim=value)
 
 
 def _grouped(spec: AttentionSpec) -> AttentionSpec:
@@ -83,10 +110,10 @@ def _rope(spec: RopeSpec, width: int) -> RopeSpec:
     return replace(spec, width=width // 2 * 2)
 
 
-def _feed_forward(spec: FeedForward) -> FeedForward:
+def _feed_forward(spec: FeedForward | None) -> FeedForward | None:
     if isinstance(spec, FeedForwardSpec):
         return replace(spec, inter=min(spec.inter, INTERMEDIATE))
-    return _mixture(spec)
+    return None if spec is None else _mixture(spec)
 
 
 def _mixture(spec: MixtureSpec) -> MixtureSpec:
@@ -102,4 +129,5 @@ def _mixture(spec: MixtureSpec) -> MixtureSpec:
         groups=groups,
         topk_groups=topk_groups,
         shared=shared,
+        latent=spec.latent and min(spec.latent, HIDDEN // 2),
     )

@@ -12,7 +12,7 @@ from hardware_specs.records.errors import DoesNotFitError, InputError, Problem
 from model_graphs.blueprint import Blueprint
 from model_graphs.configs import ModelRecord
 from model_graphs.placement import Place
-from reference_impl.decoder import build_model
+from reference_impl.decoder import Cache, build_model
 from reference_impl.measurement.machine import available_bytes
 from reference_impl.measurement.narrowing import narrowed, some_layers
 from reference_impl.measurement.request import DTYPES, MeasurementRequest
@@ -107,7 +107,7 @@ def _check_memory(model: nn.Module, record: ModelRecord, request: MeasurementReq
 
 def _inputs(
     model: Callable[..., Any], n_rows: int, request: MeasurementRequest, generator: torch.Generator
-) -> tuple[Tensor, Tensor, list[Tensor] | None]:
+) -> tuple[Tensor, Tensor, list[Cache] | None]:
     """Ids, positions and, where there are past tokens, a random cache of theirs a layer."""
     shape = (request.batch, request.new_tokens)
     ids = torch.randint(n_rows, shape, generator=generator).to(request.device)
@@ -119,6 +119,12 @@ def _inputs(
     return ids, positions, [_random_cache(one, request, generator) for one in caches]
 
 
-def _random_cache(like: Tensor, request: MeasurementRequest, generator: torch.Generator) -> Tensor:
-    shape = (request.batch, request.past_tokens, *like.shape[2:])
+def _random_cache(like: Cache, request: MeasurementRequest, generator: torch.Generator) -> Cache:
+    """Rows of the past tokens, or states of the sequences."""
+    if isinstance(like, tuple):
+        return tuple(_random((request.batch, *state.shape[1:]), state, generator) for state in like)
+    return _random((request.batch, request.past_tokens, *like.shape[2:]), like, generator)
+
+
+def _random(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(shape, dtype=like.dtype, generator=generator).to(like.device)
