@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from hardware_specs.records.errors import InputError, Problem
-from model_graphs.blueprint import AttentionSpec, Blueprint, LayerSpec
+from model_graphs.blueprint import AttentionSpec, Blueprint, LatentAttentionSpec, LayerSpec
 
 
 class TierName(StrEnum):
@@ -77,13 +77,20 @@ class CachedLayer:
 
 
 def cached_layers(blueprint: Blueprint, element_bytes: int) -> tuple[CachedLayer, ...]:
-    """What each layer of an undivided model caches, keys and values or latents with index keys."""
+    """What each layer of an undivided model caches, keys and values or latents with index keys.
+
+    Raises:
+        InputError: a layer has a state of a fixed size, which no page holds.
+    """
     return tuple(_cached(layer, element_bytes) for layer in blueprint.layers)
 
 
 def _cached(layer: LayerSpec, element_bytes: int) -> CachedLayer:
-    spec = layer.mixer
-    if isinstance(spec, AttentionSpec):
-        return CachedLayer(2 * spec.kv_heads * spec.head_dim * element_bytes, spec.window)
-    index_width = spec.indexer.width if spec.indexer is not None else 0
-    return CachedLayer((spec.latent_width + index_width) * element_bytes)
+    match layer.mixer:
+        case AttentionSpec() as spec:
+            return CachedLayer(2 * spec.kv_heads * spec.head_dim * element_bytes, spec.window)
+        case LatentAttentionSpec() as spec:
+            index_width = spec.indexer.width if spec.indexer is not None else 0
+            return CachedLayer((spec.latent_width + index_width) * element_bytes)
+    requirement = "every layer must cache rows of tokens: states of recurrent layers are not paged"
+    raise InputError(Problem(requirement, layer.name, path="model"))

@@ -15,8 +15,8 @@ from model_graphs.configs import ModelRecord
 from model_graphs.placement import Place
 from reference_impl.decoder import Cache, build_model
 from reference_impl.measurement.machine import available_bytes
-from reference_impl.measurement.narrowing import narrowed, some_layers
 from reference_impl.measurement.request import DTYPES, MeasurementRequest
+from reference_impl.narrow import narrowed, some_layers
 from reference_impl.placed_model import PlacedModel, devices_at_hand
 
 NARROW_LAYERS = 4
@@ -120,6 +120,12 @@ def _inputs(
     return ids, positions, tree_map(lambda one: _random_cache(one, request, generator), caches)
 
 
-def _random_cache(like: Tensor, request: MeasurementRequest, generator: torch.Generator) -> Tensor:
-    shape = (request.batch, request.past_tokens, *like.shape[2:])
+def _random_cache(like: Cache, request: MeasurementRequest, generator: torch.Generator) -> Cache:
+    """Rows of the past tokens, or states of the sequences."""
+    if isinstance(like, tuple):
+        return tuple(_random((request.batch, *state.shape[1:]), state, generator) for state in like)
+    return _random((request.batch, request.past_tokens, *like.shape[2:]), like, generator)
+
+
+def _random(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(shape, dtype=like.dtype, generator=generator).to(like.device)

@@ -15,7 +15,7 @@ from model_graphs.placement import Place, PlacementPlan
 from model_graphs.placing import apply_placement, crossing_bytes, weight_bytes_by_place
 from reference_impl.decoder import Decoder, build_model
 from reference_impl.emission import emit
-from reference_impl.measurement.narrowing import narrowed, some_layers
+from reference_impl.narrow import narrowed, some_layers
 from reference_impl.placed_model import PlacedModel, devices_at_hand
 
 BATCH, PAST = 2, 12

@@ -10,9 +10,9 @@ from model_graphs.configs import list_models, resolve_model
 from model_graphs.placement import Place, PlacementPlan
 from reference_impl.measurement import subject
 from reference_impl.measurement.machine import last_level_cache_bytes, memory_bytes
-from reference_impl.measurement.narrowing import narrowed, some_layers
 from reference_impl.measurement.request import MeasurementRequest
 from reference_impl.measurement.subject import build_subject, measured_blueprint
+from reference_impl.narrow import narrowed, some_layers
 
 V3 = resolve_model("deepseek-v3")
 
