@@ -15,25 +15,33 @@ from model_graphs.configs import DeepSeekV3Config
 from model_graphs.expressions import as_expression
 from model_graphs.graph import Block, Collective, Operator, OperatorGraph, Stream, Tensor
 from model_graphs.layout import Layout
+from model_graphs.transforms import Plan
+from reference_impl.blocks import place
 from reference_impl.deepseek_v3 import build_model
 from reference_impl.deepseek_v3.parallel import parallelize
 from reference_impl.kernels.registry import Call, Kernel, Operand
 from reference_impl.phases import export_phase, phase_of
 from reference_impl.tracing import KernelCall, kernel_calls, symbol_names
+from reference_impl.transforms import transform
 
 SYMBOLS = ("B", "S", "T", "R")
 
 
 def emit(
-    config: DeepSeekV3Config, phase: str, layout: Layout | None = None, *, model: str = "deepseek-v3"
+    config: DeepSeekV3Config,
+    phase: str,
+    layout: Layout | None = None,
+    *,
+    plan: Plan | None = None,
+    model: str = "deepseek-v3",
 ) -> OperatorGraph:
-    """The graph of a phase, on one rank of the layout.
+    """The graph of a phase, on one rank of the layout, its products transformed as the plan says.
 
     Raises:
         InputError: the model has no such phase.
     """
     repeats = {"dense_layer": config.first_k_dense_replace, "moe_layer": config.n_moe_layers}
-    blocks = emit_layers(one_layer_of_each_kind(config), phase, layout)
+    blocks = emit_layers(one_layer_of_each_kind(config), phase, layout, plan)
     repeated = tuple(replace(block, repeat=repeats.get(block.name, 1)) for block in blocks)
     return OperatorGraph(model, phase, _symbols(repeated), repeated)
 
@@ -44,11 +52,15 @@ def one_layer_of_each_kind(config: DeepSeekV3Config) -> DeepSeekV3Config:
     return config.model_copy(update={"num_hidden_layers": dense + moe, "first_k_dense_replace": dense})
 
 
-def emit_layers(config: DeepSeekV3Config, phase: str, layout: Layout | None = None) -> list[Block]:
+def emit_layers(
+    config: DeepSeekV3Config, phase: str, layout: Layout | None = None, plan: Plan | None = None
+) -> list[Block]:
     """A block for the embedding, for every single layer and for the head, in order."""
     model = build_model(config, torch.bfloat16, "meta")
     if layout is not None:
         parallelize(model, layout)
+    if plan is not None and (phase != "mtp" or plan.mtp):
+        transform(model, plan)
     run = phase_of(model, config, phase)
     program = export_phase(run)
     calls = kernel_calls(program, symbol_names(program, run.input_symbols()))
@@ -66,19 +78,9 @@ def _blocks(calls: Iterable[KernelCall], root: nn.Module) -> list[Block]:
     """Calls gathered by the block that the outermost module above them names."""
     members: dict[tuple[str, int], dict[int, tuple[KernelCall, str]]] = {}
     for position, call in enumerate(calls):
-        block, name = _place(root, call.path)
+        block, name = place(root, call.path)
         members.setdefault(block, {})[position] = (call, name)
     return [Block(name, 1, tuple(_operators(group, root))) for (name, _), group in members.items()]
-
-
-def _place(root: nn.Module, path: str) -> tuple[tuple[str, int], str]:
-    """The block of a module, and its name inside that block."""
-    parts = path.split(".")
-    for depth in range(1, len(parts) + 1):
-        block = getattr(root.get_submodule(".".join(parts[:depth])), "block", None)
-        if block is not None:
-            return block, ".".join(parts[depth:]) or parts[-1]
-    raise AssertionError(f"{path} belongs to no block")
 
 
 def _operators(group: Mapping[int, tuple[KernelCall, str]], root: nn.Module) -> Iterator[Operator]:
@@ -109,6 +111,7 @@ def _operator(traced: KernelCall, name: str, deps: tuple[int, ...], layer: nn.Mo
         shard=layer.shard,
         stream=Stream.COMPUTE if kernel.message_bytes is None else Stream.COMMUNICATION,
         collective=_collective(kernel, call),
+        compute_dtype=kernel.compute(call),
         component=layer.component,
     )
 

@@ -20,7 +20,9 @@ from reference_impl.kernels.elementwise import (
     silu_mul,
 )
 from reference_impl.kernels.experts import moe_experts, moe_route
-from reference_impl.kernels.registry import KERNELS, Call, Kernel, Operand, Work
+from reference_impl.kernels.packed import packed_linear, quantize
+from reference_impl.kernels.packed_experts import packed_experts
+from reference_impl.kernels.registry import KERNELS, Call, Kernel, Operand, Work, plain_kernels
 
 __all__ = [
     "KERNELS",
@@ -44,7 +46,11 @@ __all__ = [
     "mla_attention",
     "moe_experts",
     "moe_route",
+    "packed_experts",
+    "packed_linear",
+    "plain_kernels",
     "process_groups",
+    "quantize",
     "reduce_scatter",
     "rmsnorm",
     "rope",

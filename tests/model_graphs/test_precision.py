@@ -143,7 +143,7 @@ def test_precision_never_changes_the_arithmetic(phase: str, scheme: str, layout:
             "fp9",
             "bf16",
             HOPPER,
-            "deployment.precision  must be one of bf16, fp8, fp4; given 'fp9'; did you mean fp8",
+            "deployment.precision  must be one of bf16, fp8, fp4, int8; given 'fp9'; did you mean fp8",
         ),
         ("fp8", "auto", HOPPER, "deployment.kv_dtype  must be one of bf16, fp8"),
         ("fp8", "bf16", {"fp8_block"}, "must have a matrix unit for bf16; given fp8_block"),

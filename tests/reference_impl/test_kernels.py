@@ -4,6 +4,7 @@ from torch.library import opcheck
 
 from model_graphs.graph import Role
 from reference_impl import kernels
+from reference_impl.formats import pack
 from reference_impl.kernels import KERNELS, Call, Operand
 
 
@@ -13,6 +14,10 @@ def rand(*shape):
 
 def indices(*shape, below):
     return torch.randint(0, below, shape, generator=torch.Generator().manual_seed(0))
+
+
+def part(*shape):
+    return list(pack(rand(*shape), "int4_g128").parts.values())
 
 
 #: one call of every kernel that needs no other rank
@@ -38,6 +43,23 @@ CALLS = {
         0.3,
     ),
     "moe_route": (rand(6, 8), rand(8, 8), rand(8), 2, 4, 2, 2.5, True),
+    "quantize": (rand(2, 3, 128), "int8"),
+    "packed_linear": ([rand(2, 3, 8)], part(5, 8), "int4_g128", "bf16", 5, 8, "fp32", torch.float32),
+    "packed_experts": (
+        [rand(6, 8)],
+        rand(6, 2),
+        indices(6, 2, below=8),
+        part(4, 10, 8),
+        part(4, 8, 5),
+        "int4_g128",
+        "bf16",
+        8,
+        5,
+        4,
+        8,
+        "fp32",
+        torch.float32,
+    ),
     "moe_experts": (rand(6, 8), rand(6, 2), indices(6, 2, below=8), rand(4, 10, 8), rand(4, 8, 5), 4, 8),
 }
 COLLECTIVES = {"all_reduce", "all_gather", "reduce_scatter", "ep_dispatch", "ep_combine"}

@@ -1,0 +1,171 @@
+"""The transform pass: a plan's rules applied to the products of a graph.
+
+A product is computed in what its input is quantised to, if the device has a unit for it; the input is then
+quantised by an operator of its own, once for all consumers of a tensor, and before it is dispatched.
+Otherwise weights are only stored in the rule's element type and computed in bf16, which the graph's notes
+say. `flop` halves under 2of4, whose units exist; other pruned weights are spread out and multiplied densely.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+
+from model_graphs.collectives import dispatched_bytes
+from model_graphs.dtypes import BLOCK_WIDTH, tensor_bytes
+from model_graphs.expressions import total
+from model_graphs.graph import Block, Operator, OperatorGraph, Role, Shard, Tensor
+from model_graphs.rewriting import BlockRewriter
+from model_graphs.sharding import activation_bytes, with_tensors
+from model_graphs.transforms import Plan, Rule
+
+#: element types whose scale is known only after the whole tensor was read once
+WHOLE_TENSOR_SCALES = ("int8",)
+
+
+def apply_plan(graph: OperatorGraph, plan: Plan, supported_compute: Collection[str]) -> OperatorGraph:
+    """The graph with its products stored, pruned and computed as the plan says.
+
+    `supported_compute` lists what the device has matrix units for, of `model_graphs.dtypes.COMPUTE_DTYPES`.
+    """
+    if not plan.rules or (graph.phase == "mtp" and not plan.mtp):
+        return graph
+    blocks = tuple(_PlanPass(plan, supported_compute).run(block) for block in graph.blocks)
+    notes = tuple(_notes(graph, plan, supported_compute))
+    return replace(graph, blocks=blocks, notes=(*graph.notes, *notes))
+
+
+def rule_of(plan: Plan, operator: Operator) -> Rule | None:
+    """The plan's rule for an operator."""
+    return plan.rule_for(operator.kind, operator.component, operator.name)
+
+
+def compute_dtype(rule: Rule, supported_compute: Collection[str]) -> str:
+    """What a product under the rule is computed in."""
+    return rule.inputs if rule.inputs in supported_compute else "bf16"
+
+
+def _notes(graph: OperatorGraph, plan: Plan, supported_compute: Collection[str]) -> Iterator[str]:
+    """What a reader should know: another compute dtype, blocks that the layout would cut."""
+    chosen = [(rule, op) for _, _, op in graph.instances() if (rule := rule_of(plan, op)) is not None]
+    rules = [rule for rule in plan.rules if any(rule is found for found, _ in chosen)]
+    for dtype in dict.fromkeys(rule.inputs for rule in rules):
+        if dtype not in supported_compute:
+            yield f"weights are stored in {dtype} and computed in bf16: the device has no {dtype} unit"
+    for dtype in dict.fromkeys(rule.weights for rule in rules):
+        block = BLOCK_WIDTH.get(dtype, 1)
+        inner = {_inner_width(op) for rule, op in chosen if rule.weights == dtype}
+        cut = sorted(width for width in inner if width % block)
+        if cut:
+            widths = " and ".join(str(width) for width in cut)
+            asked = f"engines refuse to cut the {block}-wide blocks of {dtype}"
+            yield f"{asked}: a rank has {widths} input features"
+
+
+def _inner_width(operator: Operator) -> int:
+    """Input features of a rank where a layout divides them; 0 for other operators."""
+    if operator.kind == "moe_experts":
+        return int(operator.attrs["inter"])
+    return int(operator.attrs["k"]) if operator.shard is Shard.ROW else 0
+
+
+class _PlanPass(BlockRewriter):
+    """One block with its products under a plan, computed in what the device has units for."""
+
+    def __init__(self, plan: Plan, supported_compute: Collection[str]) -> None:
+        super().__init__()
+        self._plan = plan
+        self._supported = supported_compute
+        self._quantised: dict[tuple[int, Tensor, str], int] = {}  # source, tensor and type -> its quantize
+
+    def run(self, block: Block) -> Block:
+        """The block rewritten."""
+        dispatched = {
+            operator.deps[0]: rule
+            for operator in block.operators
+            if (rule := rule_of(self._plan, operator)) is not None
+        }
+        for index, operator in enumerate(block.operators):
+            rule = dispatched.get(index) if operator.kind == "ep_dispatch" else None
+            self.holder[index] = self._rewritten(operator, rule or rule_of(self._plan, operator))
+        return replace(block, operators=tuple(self.operators))
+
+    def _rewritten(self, operator: Operator, rule: Rule | None) -> int:
+        deps = self.moved(operator)
+        if rule is None:
+            return self.append(operator, deps)
+        dtype = compute_dtype(rule, self._supported)
+        if operator.kind == "ep_dispatch":
+            if dtype == "bf16":
+                return self.append(operator, deps)
+            return self.append(
+                _quantised_dispatch(operator, dtype), self._quantised_deps(operator, deps, dtype)
+            )
+        stored = _stored(operator, rule)
+        if dtype == "bf16":
+            return self.append(stored, deps)
+        computed = replace(_on_quantised(stored, dtype), compute_dtype=dtype)
+        return self.append(computed, self._quantised_deps(operator, deps, dtype))
+
+    def _quantised_deps(self, consumer: Operator, deps: list[int], dtype: str) -> list[int]:
+        """The dependencies with the operator that quantises the first operand, made at its first use."""
+        source, *others = deps
+        if source >= 0 and self.operators[source].kind == "ep_dispatch":
+            return deps
+        x = consumer.inputs[0]
+        key = (source, replace(x, name=""), dtype)
+        if key not in self._quantised:
+            self._quantised[key] = self.append(_quantize(consumer, x, dtype), [source])
+        return [self._quantised[key], *others]
+
+
+def _stored(operator: Operator, rule: Rule) -> Operator:
+    """The operator with its weights stored as the rule says, scales and layout of non-zeros included."""
+    inputs = tuple(replace(t, dtype=rule.storage) if t.role is Role.WEIGHT else t for t in operator.inputs)
+    weight_bytes = total(tensor_bytes(t) for t in inputs if t.role is Role.WEIGHT)
+    halved = 2 if rule.pruning is not None and rule.pruning.pattern == "2of4" else 1
+    return replace(
+        operator,
+        inputs=inputs,
+        weight_bytes=weight_bytes,
+        flop=operator.flop.divided(halved),
+        causal_flop=operator.causal_flop.divided(halved),
+        attrs={**operator.attrs, **storage_attrs(rule.storage, rule.accumulation)},
+    )
+
+
+def storage_attrs(storage: str, accumulation: str) -> dict[str, str]:
+    """What an operator's attributes say of a rule beyond the element types of its operands."""
+    layout = storage.partition(":")[2]
+    pruned = {"pruning": layout} if layout else {}
+    return pruned if accumulation == "fp32" else {**pruned, "accumulation": accumulation}
+
+
+def _on_quantised(operator: Operator, dtype: str) -> Operator:
+    """The operator with its first operand in the dtype."""
+    x, *others = operator.inputs
+    return with_tensors(operator, (replace(x, dtype=dtype), *others), operator.outputs)
+
+
+def _quantised_dispatch(dispatch: Operator, dtype: str) -> Operator:
+    """The dispatch of rows that are quantised before they leave."""
+    assert dispatch.collective is not None
+    x, weights, indices = dispatch.inputs
+    inputs = (replace(x, dtype=dtype), weights, indices)
+    rows, *others = dispatch.outputs
+    meeting = replace(dispatch.collective, message_bytes=dispatched_bytes(inputs[0], indices))
+    sent = with_tensors(dispatch, inputs, (replace(rows, dtype=dtype), *others))
+    return replace(sent, collective=meeting)
+
+
+def _quantize(consumer: Operator, x: Tensor, dtype: str) -> Operator:
+    inputs, outputs = (replace(x, name="x"),), (replace(x, dtype=dtype, name=""),)
+    reads = 2 if dtype in WHOLE_TENSOR_SCALES else 1
+    return Operator(
+        name=f"{consumer.name}.quantize",
+        kind="quantize",
+        inputs=inputs,
+        outputs=outputs,
+        deps=(),
+        activation_read_bytes=activation_bytes(inputs) * reads,
+        activation_write_bytes=activation_bytes(outputs),
+        component=consumer.component,
+    )

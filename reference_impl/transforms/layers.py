@@ -1,0 +1,103 @@
+"""Layers that take the place of plain ones under a rule: packed weights, quantised inputs."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from model_graphs.transforms import Rule
+from reference_impl import kernels
+from reference_impl.deepseek_v3.feed_forward import Experts
+from reference_impl.formats import Packed, pack, part_names, unpack
+from reference_impl.layers import Layer, Linear
+
+#: quantised forms of tensors that are alive: one quantisation serves all consumers of a tensor
+_QUANTISED: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+
+class Quantize(Layer):
+    """Quantisation of a product's input, done once however many products read it."""
+
+    def __init__(self, component: str, dtype: str) -> None:
+        super().__init__(component)
+        self.dtype = dtype
+
+    def forward(self, x: Tensor) -> Sequence[Tensor]:
+        """Codes, scales of blocks and scale of the whole; the input itself where the type is bf16."""
+        if self.dtype == "bf16":
+            return [x]
+        found = _QUANTISED.setdefault(x, {})
+        if self.dtype not in found:
+            found[self.dtype] = kernels.quantize(x, self.dtype)
+        return found[self.dtype]
+
+
+class PackedLayer(Layer):
+    """A layer whose weights are packed under a rule, each as buffers named after it."""
+
+    def __init__(self, plain: Layer, rule: Rule) -> None:
+        super().__init__(plain.component, plain.shard)
+        self.rule = rule
+        self.quantize = Quantize(plain.component, rule.inputs)
+
+    def hold(self, name: str, weight: Tensor) -> None:
+        """Keep the weight in packed form."""
+        for part, tensor in pack(weight.detach(), self.rule.storage).parts.items():
+            self.register_buffer(f"{name}_{part}", tensor)
+
+    def parts(self, name: str) -> list[Tensor]:
+        """The tensors of a packed weight, in order."""
+        return [getattr(self, f"{name}_{part}") for part in part_names(self.rule.storage)]
+
+
+class PackedLinear(PackedLayer):
+    """A product with a packed weight [n, k]; `weight` is what it stands for, for those who read that."""
+
+    def __init__(self, plain: Linear, rule: Rule) -> None:
+        super().__init__(plain, rule)
+        self.n, self.k = plain.weight.shape
+        self.hold("weight", plain.weight)
+        values = unpack(Packed.of(self.parts("weight"), rule.storage), rule.storage, (self.n, self.k))
+        self.weight = nn.Parameter(values.to(plain.weight.dtype), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The product [.., n]."""
+        return kernels.packed_linear(
+            self.quantize(x),
+            self.parts("weight"),
+            self.rule.storage,
+            self.rule.inputs,
+            self.n,
+            self.k,
+            self.rule.accumulation,
+            x.dtype,
+        )
+
+
+class PackedExperts(PackedLayer):
+    """Routed experts with packed weights."""
+
+    def __init__(self, plain: Experts, rule: Rule) -> None:
+        super().__init__(plain, rule)
+        self.width, self.inter = plain.down_proj.shape[1:]
+        self.hold("gate_up", plain.gate_up_proj)
+        self.hold("down", plain.down_proj)
+        self.first_expert, self.n_experts = plain.first_expert, plain.n_experts
+
+    def forward(self, x_ND: Tensor, weights_NK: Tensor, indices_NK: Tensor) -> Tensor:
+        """Weighted sum [N, D] over each token's experts."""
+        return kernels.packed_experts(
+            self.quantize(x_ND),
+            weights_NK,
+            indices_NK,
+            self.parts("gate_up"),
+            self.parts("down"),
+            self.rule.storage,
+            self.rule.inputs,
+            self.width,
+            self.inter,
+            self.first_expert,
+            self.n_experts,
+            self.rule.accumulation,
+            x_ND.dtype,
+        )
