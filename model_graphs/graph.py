@@ -11,15 +11,16 @@ Operator kinds (one call of a semantic kernel of the reference implementation ea
 |---|---|---|
 | embedding | ids, table | gather of rows |
 | rmsnorm, add_rmsnorm | x (, residual), weight | bandwidth bound |
-| linear | x [.., k], weight [n, k] | GEMM m x n x k |
-| rope | q or k part, cos, sin | bandwidth bound |
+| linear | x [.., k], weight [n, k] (, bias) | GEMM m x n x k |
+| rope, rope_qk | q or k part (q and k), cos, sin | bandwidth bound |
 | kv_append | new latent or KV rows | cache write |
+| grouped_attention | queries, cache of keys and values (, sinks) | grouped or multi-head attention, windows |
 | mla_absorb_q, mla_absorb_o | x, kv_b weight | batched GEMM over heads |
 | mla_attention | latent queries, latent cache | absorbed attention (decode, chunked prefill) |
-| attention | q, k, v | naive multi-head attention (prefill) |
+| attention | q, k, v | naive latent attention (prefill) |
 | silu_mul | gate and up | bandwidth bound |
-| moe_route | x, gate weight, bias | router GEMM, sigmoid, group-limited top-k |
-| moe_experts | x, weights, indices, w_gate_up, w_down | grouped GEMM pair with its activation |
+| moe_route | x, gate weight (, biases) | router GEMM, scores, group-limited top-k |
+| moe_experts | x, weights, indices, w_gate_up, w_down (, biases) | grouped GEMM pair with its activation |
 | add, concat | | bandwidth bound |
 | quantize | x | activation quantisation (precision pass) |
 | all_reduce, all_gather, reduce_scatter, ep_dispatch, ep_combine | x | collectives (layout pass) |
@@ -53,7 +54,8 @@ class Shard(StrEnum):
     NONE = "none"  # replicated on every rank
     COLUMN = "column"  # output features
     ROW = "row"  # input features; the output is a partial sum
-    HEAD = "head"  # attention heads
+    HEAD = "head"  # attention heads; those of keys and values are replicated once each rank has one
+    QKV = "qkv"  # the same, of a projection to queries, keys and values
     VOCAB = "vocab"  # rows of the embedding or of the head
     EXPERT = "expert"  # whole experts (expert parallel) or their intermediate width (expert tensor parallel)
 

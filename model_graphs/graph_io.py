@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.wording import path_text
+from model_graphs.blueprint import Blueprint
 from model_graphs.configs import ModelRecord, resolve_model
 from model_graphs.expressions import Expression
 from model_graphs.graph import SCHEMA_VERSION, Operator, OperatorGraph
@@ -24,6 +25,11 @@ from model_graphs.graph import SCHEMA_VERSION, Operator, OperatorGraph
 PHASES = ("prefill", "chunked_prefill", "decode", "mtp")
 
 _ADAPTER = TypeAdapter(OperatorGraph)
+
+
+def phases_of(blueprint: Blueprint) -> tuple[str, ...]:
+    """The phases of a model; only one with multi-token prediction has that phase."""
+    return PHASES if blueprint.mtp_layers else PHASES[:-1]
 
 
 def graph_to_json(graph: OperatorGraph) -> str:

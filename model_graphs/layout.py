@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from hardware_specs.records.errors import InputError, Problem
+from model_graphs.blueprint import Blueprint
 from model_graphs.collectives import (
     all_gather,
     all_reduce,
@@ -20,7 +21,6 @@ from model_graphs.collectives import (
     on_received_rows,
     reduce_scatter,
 )
-from model_graphs.configs import DeepSeekV3Config
 from model_graphs.graph import Block, Operator, OperatorGraph, Shard
 from model_graphs.rewriting import BlockRewriter
 from model_graphs.sharding import divided_experts, divided_operator, with_more_tokens
@@ -63,7 +63,7 @@ class Layout:
     @classmethod
     def of(
         cls,
-        config: DeepSeekV3Config,
+        blueprint: Blueprint,
         *,
         gpus: int,
         tp: int = 1,
@@ -83,7 +83,7 @@ class Layout:
         chosen = dispatch or (Dispatch.ALL_GATHER if dp > 1 else Dispatch.ALL_REDUCE)
         problems = list(_positive(gpus=gpus, tp=tp, dp=dp, ep=ep, pp=pp))
         problems = problems or [
-            *_width_problems(config, gpus, tp, dp, ep, pp),
+            *_width_problems(blueprint, gpus, tp, dp, ep, pp),
             *_dispatch_problems(chosen, tp, dp, ep),
         ]
         if problems:
@@ -97,23 +97,36 @@ def _positive(**widths: int) -> Iterator[Problem]:
             yield Problem("must be at least 1", str(width), path=f"deployment.{name}")
 
 
-def _width_problems(
-    config: DeepSeekV3Config, gpus: int, tp: int, dp: int, ep: int, pp: int
-) -> Iterator[Problem]:
+def _width_problems(blueprint: Blueprint, gpus: int, tp: int, dp: int, ep: int, pp: int) -> Iterator[Problem]:
     if pp > 1:
         yield Problem("must be 1: pipeline stages are not modelled", str(pp), path="deployment.pp")
     ranks = tp * dp * pp
     if gpus % ranks:
         requirement = f"must be a multiple of the {ranks} devices of a replica (tp {tp} x dp {dp} x pp {pp})"
         yield Problem(requirement, str(gpus), path="deployment.gpus")
-    dense = ("num_attention_heads", "intermediate_size", "shared_intermediate_size", "vocab_size")
-    yield from _divides("tp", tp, {name: getattr(config, name) for name in dense})
-    yield from _divides("ep", ep, {"n_routed_experts": config.n_routed_experts, "tp x dp": tp * dp})
+    yield from _divides("tp", tp, blueprint.tensor_parallel_widths())
+    yield from _key_value_problems(blueprint, tp)
+    if not blueprint.n_experts:
+        yield from _dense_problems(dp, ep)
+        return
+    yield from _divides("ep", ep, {"n_routed_experts": blueprint.n_experts, "tp x dp": tp * dp})
     if not tp * dp % ep:
-        moe_tp = tp * dp // ep
-        yield from _divides(
-            "ep", moe_tp, {"moe_intermediate_size": config.moe_intermediate_size}, "tp x dp / ep"
-        )
+        yield from _divides("ep", tp * dp // ep, blueprint.expert_widths(), "tp x dp / ep")
+
+
+def _key_value_problems(blueprint: Blueprint, tp: int) -> Iterator[Problem]:
+    for heads in sorted(blueprint.kv_head_counts()):
+        if heads % tp and tp % heads:
+            requirement = f"tp must divide num_key_value_heads {heads} or be a multiple of them"
+            yield Problem(requirement, str(tp), path="deployment.tp")
+
+
+def _dense_problems(dp: int, ep: int) -> Iterator[Problem]:
+    """A dense model has nothing that attention ranks or expert ranks could share."""
+    if dp > 1:
+        yield Problem("must be 1 for a model without experts; use replicas", str(dp), path="deployment.dp")
+    if ep > 1:
+        yield Problem("must be 1 for a model without experts", str(ep), path="deployment.ep")
 
 
 def _divides(field: str, width: int, wholes: Mapping[str, int], what: str = "") -> Iterator[Problem]:

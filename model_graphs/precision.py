@@ -1,15 +1,12 @@
 """The precision pass: how weights and the cache are stored, and what products are computed in.
 
-| scheme | stored in it | stays bf16 |
-|---|---|---|
-| bf16 | nothing | everything |
-| fp8 | linears of attention, MLPs and shared experts, routed experts | router, norms, embedding, head |
-| fp4 | linears of MLPs and shared experts, routed experts | those, attention, the MTP module |
-
-`fp8` is fp8_block and `fp4` is nvfp4 of `model_graphs.dtypes`. kv_b stays bf16 where attention is absorbed.
+A storage names an element type of `model_graphs.dtypes` and the components whose products are stored in it;
+router, norms, embedding, head and biases never are. kv_b stays bf16 where attention is absorbed.
 A product is computed in the dtype that its weight is stored in if the device has a unit for it; its input is
 then quantised by an operator of its own, once for all consumers of a tensor, and before it is dispatched.
 Otherwise weights are only stored in it and computed in bf16, which the graph's notes say.
+
+The MTP module of a 4-bit checkpoint stays bf16.
 
 References: config.json and hf_quant_config.json of deepseek-ai/DeepSeek-R1 and nvidia/DeepSeek-R1-NVFP4.
 """
@@ -18,35 +15,39 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from hardware_specs.records.errors import InputError, Problem, nearest
+from model_graphs.configs import Storage
 from model_graphs.graph import Operator, OperatorGraph, Role, Tensor
 from model_graphs.transform_pass import apply_plan
-from model_graphs.transforms import PLANS
+from model_graphs.transforms import Plan, Rule
 
 KV_DTYPES = ("bf16", "fp8")
 
-#: the plans under which a deployment can be priced
-SCHEMES = ("bf16", "fp8", "fp4", "int8")
-
 
 def apply_precision(
-    graph: OperatorGraph, scheme: str, kv_dtype: str, supported_compute: Collection[str]
+    graph: OperatorGraph, storage: Storage | None, kv_dtype: str, supported_compute: Collection[str]
 ) -> OperatorGraph:
-    """The graph with its weights and cache stored as the scheme says.
+    """The graph with its weights and cache stored so; None keeps weights in bf16.
 
     `supported_compute` lists what the device has matrix units for, of `model_graphs.dtypes.COMPUTE_DTYPES`.
 
     Raises:
-        InputError: the scheme or the cache's dtype is unknown, or the device cannot compute in bf16.
+        InputError: the cache's dtype is unknown, or the device cannot compute in bf16.
     """
-    _check("deployment.precision", scheme, SCHEMES)
     _check("deployment.kv_dtype", kv_dtype, KV_DTYPES)
     if "bf16" not in supported_compute:
         given = ", ".join(sorted(supported_compute)) or "nothing"
         raise InputError(
             Problem("the device must have a matrix unit for bf16", given, path="deployment.system")
         )
-    stored = apply_plan(graph, PLANS[scheme], supported_compute)
+    plan = storage_plan(storage) if storage is not None else Plan(name="bf16")
+    stored = apply_plan(graph, plan, supported_compute)
     return _with_fp8_cache(stored) if kv_dtype == "fp8" else stored
+
+
+def storage_plan(storage: Storage) -> Plan:
+    """The plan that a checkpoint's storage means: inputs are quantised to what its weights are stored in."""
+    rule = Rule(products=storage.components, weights=storage.dtype, inputs=storage.dtype)
+    return Plan(name=storage.dtype, rules=(rule,), mtp=storage.dtype not in ("nvfp4", "mxfp4"))
 
 
 def _check(path: str, given: str, choices: Collection[str]) -> None:

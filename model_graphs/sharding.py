@@ -4,9 +4,12 @@
 |---|---|---|
 | column | output features | output; input too where there is no weight |
 | row | input features | input; the output is a partial sum |
-| head | heads | every [B, S, heads, width] |
+| head | heads | every [B, S, heads, width], cached keys and values too |
+| qkv | heads of queries, keys, values | output |
 | vocab | rows | the output of the head; the output of the embedding is a partial sum |
 | expert | experts by `ep`, intermediate width by `moe_tp` | none |
+
+Where there are more ranks than heads of keys and values, each rank has a copy of one.
 """
 
 from collections.abc import Mapping
@@ -27,16 +30,72 @@ def divided_operator(operator: Operator, n_ranks: int) -> Operator:
     """
     if n_ranks == 1 or operator.shard in (Shard.NONE, Shard.EXPERT):
         return operator
-    inputs = tuple(_divided(t, _axis(operator, t, output=False), n_ranks) for t in operator.inputs)
-    outputs = tuple(_divided(t, _axis(operator, t, output=True), n_ranks) for t in operator.outputs)
-    gathers = operator.kind == "embedding"  # reads one row a token, wherever the rows lie
+    if operator.shard is Shard.QKV:
+        return _divided_projection(operator, n_ranks)
+    inputs = tuple(_local_part(operator, t, n_ranks, output=False) for t in operator.inputs)
+    outputs = tuple(_local_part(operator, t, n_ranks, output=True) for t in operator.outputs)
     return replace(
         with_tensors(operator, inputs, outputs),
         flop=operator.flop.divided(n_ranks),
         causal_flop=operator.causal_flop.divided(n_ranks),
-        weight_bytes=operator.weight_bytes if gathers else operator.weight_bytes.divided(n_ranks),
+        weight_bytes=_local_weight_bytes(operator, inputs, n_ranks),
+        cache_read_bytes=_local_cache_bytes(operator.cache_read_bytes, operator, n_ranks),
+        cache_write_bytes=_local_cache_bytes(operator.cache_write_bytes, operator, n_ranks),
         attrs=_local_attrs(operator.attrs, inputs, n_ranks),
     )
+
+
+def local_heads(heads: int, n_ranks: int) -> int:
+    """Heads of a rank: an equal part, or one that several ranks have.
+
+    Raises:
+        InputError: the ranks neither divide the heads nor are a multiple of them.
+    """
+    if heads < n_ranks and n_ranks % heads == 0:
+        return 1
+    return int(as_expression(heads).divided(n_ranks))
+
+
+def _divided_projection(operator: Operator, n_ranks: int) -> Operator:
+    """Queries, keys and values of a rank's heads."""
+    heads, kv_heads = int(operator.attrs["n_heads"]), int(operator.attrs["n_kv_heads"])
+    mine, mine_kv = local_heads(heads, n_ranks), local_heads(kv_heads, n_ranks)
+    whole, part = heads + 2 * kv_heads, mine + 2 * mine_kv
+
+    def local(tensor: Tensor, axis: int | None) -> Tensor:
+        return _scaled_axis(tensor, axis, whole, part)
+
+    inputs = tuple(local(t, 0 if t.role is Role.WEIGHT else None) for t in operator.inputs)
+    outputs = tuple(local(t, -1) for t in operator.outputs)
+    return replace(
+        with_tensors(operator, inputs, outputs),
+        flop=operator.flop.divided(whole) * part,
+        causal_flop=operator.causal_flop.divided(whole) * part,
+        weight_bytes=operator.weight_bytes.divided(whole) * part,
+        attrs=_local_attrs(operator.attrs, inputs, n_ranks),
+    )
+
+
+def _local_weight_bytes(operator: Operator, inputs: tuple[Tensor, ...], n_ranks: int) -> Expression:
+    """All weights where the operator reads all; else a rank's share of what it reads.
+
+    An embedding reads one row a token, wherever the rows lie.
+    """
+    if operator.kind == "embedding":
+        return operator.weight_bytes
+    if operator.weight_bytes == weight_bytes(operator.inputs):
+        return weight_bytes(inputs)
+    return operator.weight_bytes.divided(n_ranks)
+
+
+def _local_cache_bytes(n_bytes: Expression, operator: Operator, n_ranks: int) -> Expression:
+    """Cache traffic of a rank's heads of keys and values; a latent has no heads."""
+    tensors = (*operator.inputs, *operator.outputs)
+    heads = {int(t.shape[2]) for t in tensors if t.role is Role.CACHE and len(t.shape) == 4}
+    if not heads:
+        return n_bytes
+    (whole,) = heads
+    return n_bytes.divided(whole) * local_heads(whole, n_ranks)
 
 
 def divided_experts(operator: Operator, ep: int, moe_tp: int) -> Operator:
@@ -44,19 +103,19 @@ def divided_experts(operator: Operator, ep: int, moe_tp: int) -> Operator:
 
     The work is that of balanced load: 1 / `ep` of the chosen rows.
     """
-    gate_up, down = (t for t in operator.inputs if t.role is Role.WEIGHT)
-    local = {
-        gate_up: _divided(_divided(gate_up, 0, ep), 1, moe_tp),
-        down: _divided(_divided(down, 0, ep), 2, moe_tp),
-    }
-    n_held = int(local[down].shape[0])
+    inner_axis = {"w_gate_up_EGD": 1, "w_down_EDF": 2, "bias_gate_up_EG": 1}
+    inputs = tuple(
+        _divided(_divided(t, 0, ep), inner_axis.get(t.name), moe_tp) if t.role is Role.WEIGHT else t
+        for t in operator.inputs
+    )
+    down = next(t for t in inputs if t.name == "w_down_EDF")
     return replace(
         operator,
-        inputs=tuple(local.get(t, t) for t in operator.inputs),
+        inputs=inputs,
         flop=operator.flop.divided(ep * moe_tp),
         causal_flop=operator.causal_flop.divided(ep * moe_tp),
-        weight_bytes=operator.weight_bytes.divided(ep * moe_tp),
-        attrs={**operator.attrs, "n_local_experts": n_held, "inter": int(local[down].shape[2])},
+        weight_bytes=weight_bytes(inputs),
+        attrs={**operator.attrs, "n_local_experts": int(down.shape[0]), "inter": int(down.shape[2])},
     )
 
 
@@ -93,6 +152,11 @@ def activation_bytes(tensors: tuple[Tensor, ...]) -> Expression:
     return total(tensor_bytes(t) for t in tensors if t.role in (Role.ACTIVATION, Role.INDEX))
 
 
+def weight_bytes(tensors: tuple[Tensor, ...]) -> Expression:
+    """Bytes of the weights among the tensors."""
+    return total(tensor_bytes(t) for t in tensors if t.role is Role.WEIGHT)
+
+
 def with_first_axis(tensor: Tensor, size: Operand) -> Tensor:
     """The tensor with another number of rows."""
     return replace(tensor, shape=(as_expression(size), *tensor.shape[1:]))
@@ -102,14 +166,22 @@ def _scaled(tensor: Tensor, factor: int) -> Tensor:
     return tensor if tensor.role is Role.WEIGHT else with_first_axis(tensor, tensor.shape[0] * factor)
 
 
+def _local_part(operator: Operator, tensor: Tensor, n_ranks: int, *, output: bool) -> Tensor:
+    axis = _axis(operator, tensor, output=output)
+    if operator.shard is Shard.HEAD and axis == 2:
+        whole = int(tensor.shape[2])
+        return _scaled_axis(tensor, axis, whole, local_heads(whole, n_ranks))
+    return _divided(tensor, axis, n_ranks)
+
+
 def _axis(operator: Operator, tensor: Tensor, *, output: bool) -> int | None:
     """The axis of the operand that ranks divide among them; None where every rank has all of it."""
-    has_weight = any(t.role is Role.WEIGHT for t in operator.inputs)
+    has_matrix = any(t.role is Role.WEIGHT and len(t.shape) > 1 for t in operator.inputs)
     if tensor.role is Role.WEIGHT:
-        return 1 if operator.shard is Shard.ROW else 0
+        return _weight_axis(operator, tensor)
     match operator.shard:
         case Shard.COLUMN:
-            return -1 if output or not has_weight else None
+            return -1 if output or not has_matrix else None
         case Shard.ROW:
             return None if output else -1
         case Shard.HEAD:
@@ -119,11 +191,23 @@ def _axis(operator: Operator, tensor: Tensor, *, output: bool) -> int | None:
     return None
 
 
+def _weight_axis(operator: Operator, weight: Tensor) -> int | None:
+    """Rows, but for input features; what is added to a partial sum or shared by all heads stays whole."""
+    if operator.shard is Shard.ROW:
+        return 1 if len(weight.shape) > 1 else None
+    return None if operator.shard is Shard.HEAD and operator.kind == "rmsnorm" else 0
+
+
 def _divided(tensor: Tensor, axis: int | None, n_ranks: int) -> Tensor:
+    return _scaled_axis(tensor, axis, n_ranks, 1)
+
+
+def _scaled_axis(tensor: Tensor, axis: int | None, whole: int, part: int) -> Tensor:
+    """The tensor with `part` in `whole` of an axis."""
     if axis is None:
         return tensor
     shape = list(tensor.shape)
-    shape[axis] = shape[axis].divided(n_ranks)
+    shape[axis] = shape[axis].divided(whole) * part
     return replace(tensor, shape=tuple(shape))
 
 
@@ -133,6 +217,7 @@ def _local_attrs(attrs: Attributes, inputs: tuple[Tensor, ...], n_ranks: int) ->
     if {"n", "k"} <= attrs.keys():
         weight = next(t for t in inputs if t.role is Role.WEIGHT)
         changed |= {"n": int(weight.shape[0]), "k": int(weight.shape[1])}
-    if "n_heads" in attrs:
-        changed["n_heads"] = int(attrs["n_heads"]) // n_ranks
+    for name in ("n_heads", "n_kv_heads"):
+        if name in attrs:
+            changed[name] = local_heads(int(attrs[name]), n_ranks)
     return changed

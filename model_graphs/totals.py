@@ -1,16 +1,17 @@
 """Totals of a model and of a graph: parameters, stored weights, work by component, cache groups."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
-from hardware_specs.records.errors import InputError, Problem, nearest
-from model_graphs.configs import DeepSeekV3Config, ModelRecord, resolve_model
+from hardware_specs.records.errors import InputError, Problem
+from model_graphs.configs import ModelRecord, resolve_model
 from model_graphs.dtypes import tensor_bytes
 from model_graphs.expressions import ZERO, Expression, total
-from model_graphs.graph import Operator, OperatorGraph, Role
+from model_graphs.graph import Block, Operator, OperatorGraph, Role
 from model_graphs.graph_io import load_graph
+from model_graphs.precision import apply_precision
 
-_CACHE_ELEMENT_BYTES = {"bf16": 2, "fp8": 1}
+_EMITTED_ELEMENT_BYTES = 2  # graphs are emitted in bf16
 
 
 @dataclass(frozen=True)
@@ -32,51 +33,49 @@ class ParameterCounts:
         return self.active - self.by_component["embedding"]
 
 
-def parameter_counts(config: DeepSeekV3Config) -> ParameterCounts:
-    """Parameters from the config's figures; tests hold them equal to the weights of the emitted graph.
+def parameter_counts(model: ModelRecord) -> ParameterCounts:
+    """Parameters, counted in the weights of the model's emitted graphs.
 
-    The router's correction bias is a buffer and not counted, as in other implementations.
+    A tied head counts once, with the embedding. The router's balancing bias is a buffer and not counted, as
+    in other implementations.
+
+    Raises:
+        InputError: the model's graphs have not been emitted.
     """
-    width, layers, moe_layers = config.hidden_size, config.num_hidden_layers, config.n_moe_layers
-    expert = 3 * width * config.moe_intermediate_size
-    by_component = {
-        "embedding": config.vocab_size * width,
-        "attention": layers * _attention_parameters(config),
-        "norm": layers * _norm_parameters(config) + width,
-        "mlp": 3 * width * config.intermediate_size * config.first_k_dense_replace,
-        "router": moe_layers * config.n_routed_experts * width,
-        "moe": moe_layers * config.n_routed_experts * expert,
-        "shared_expert": moe_layers * config.n_shared_experts * expert,
-        "head": config.vocab_size * width,
-    }
-    unused = moe_layers * (config.n_routed_experts - config.num_experts_per_tok) * expert
-    return ParameterCounts(
-        by_component=by_component,
-        active=sum(by_component.values()) - unused,
-        mtp=config.num_nextn_predict_layers * _mtp_parameters(config),
+    counts: dict[str, int] = {}
+    active = 0
+    for block in load_graph(model, "prefill").blocks:
+        for operator in block.operators:
+            n_parameters = block.repeat * _parameters(operator)
+            counts[operator.component] = counts.get(operator.component, 0) + n_parameters
+            active += n_parameters * _used_experts(operator) // _experts(operator)
+    by_component = {component: count for component, count in counts.items() if count}
+    return ParameterCounts(by_component, active, _mtp_parameters(model))
+
+
+def _parameters(operator: Operator) -> int:
+    """Parameters of an operator of an emitted graph, whose weights are bf16; fp32 ones are buffers."""
+    buffers = sum(
+        int(tensor_bytes(t)) for t in operator.inputs if t.role is Role.WEIGHT and t.dtype == "fp32"
     )
+    return (stored_weight_bytes(operator) - buffers) // _EMITTED_ELEMENT_BYTES
 
 
-def _attention_parameters(config: DeepSeekV3Config) -> int:
-    width, heads = config.hidden_size, config.num_attention_heads
-    return (
-        width * (config.q_lora_rank + config.latent_dim)
-        + config.q_lora_rank * heads * config.qk_head_dim
-        + config.kv_lora_rank * heads * (config.qk_nope_head_dim + config.v_head_dim)
-        + heads * config.v_head_dim * width
-    )
+def _experts(operator: Operator) -> int:
+    return int(operator.attrs["n_experts"]) if operator.kind == "moe_experts" else 1
 
 
-def _norm_parameters(config: DeepSeekV3Config) -> int:
-    return 2 * config.hidden_size + config.q_lora_rank + config.kv_lora_rank
+def _used_experts(operator: Operator) -> int:
+    return int(operator.attrs["topk"]) if operator.kind == "moe_experts" else 1
 
 
-def _mtp_parameters(config: DeepSeekV3Config) -> int:
-    """One mixture-of-experts layer, the projection of [embedding; hidden] and three norms."""
-    width = config.hidden_size
-    experts = config.n_routed_experts + config.n_shared_experts
-    feed_forward = 3 * width * config.moe_intermediate_size * experts + config.n_routed_experts * width
-    return _attention_parameters(config) + _norm_parameters(config) + feed_forward + 2 * width**2 + 3 * width
+def _mtp_parameters(model: ModelRecord) -> int:
+    """Of all modules, without the embedding and the head that they share with the main model."""
+    n_modules = len(model.blueprint.mtp_layers)
+    if not n_modules:
+        return 0
+    own = (block for block in load_graph(model, "mtp").blocks if block.name == "mtp_layer")
+    return n_modules * sum(_parameters(operator) for block in own for operator in block.operators)
 
 
 @dataclass(frozen=True)
@@ -93,22 +92,33 @@ class CacheGroup:
     bytes_per_sequence: int = 0
 
 
-def cache_groups(config: DeepSeekV3Config, kv_dtype: str, mtp_layers: int = 0) -> tuple[CacheGroup, ...]:
-    """The cache of one attention rank: one latent a token and layer, which tensor parallelism replicates.
+def cache_groups(graph: OperatorGraph) -> tuple[CacheGroup, ...]:
+    """The cache of the rank whose graph this is, by its blocks' kinds of cache and windows."""
+    groups: dict[tuple[str, int | None], CacheGroup] = {}
+    for block in graph.blocks:
+        for operator in block.operators:
+            if operator.cache_write_bytes == ZERO:
+                continue
+            name, window = _cache_kind(operator), _window(block)
+            found = groups.get((name, window), CacheGroup(name, 0, 0, window))
+            a_token = int(operator.cache_write_bytes.exact({"B": 1, "S": 1, "T": 0}))
+            groups[name, window] = replace(
+                found,
+                layers=found.layers + block.repeat,
+                bytes_per_token=found.bytes_per_token + block.repeat * a_token,
+            )
+    return tuple(groups.values())
 
-    `mtp_layers` counts the MTP modules that run, each with a cache of its own.
 
-    Raises:
-        InputError: the dtype is unknown.
-    """
-    if kv_dtype not in _CACHE_ELEMENT_BYTES:
-        requirement = f"must be one of {', '.join(_CACHE_ELEMENT_BYTES)}"
-        suggestion = nearest(kv_dtype, _CACHE_ELEMENT_BYTES)
-        raise InputError(
-            Problem(requirement, repr(kv_dtype), path="deployment.kv_dtype", suggestion=suggestion)
-        )
-    layers = config.num_hidden_layers + mtp_layers
-    return (CacheGroup("latent", layers, layers * config.latent_dim * _CACHE_ELEMENT_BYTES[kv_dtype]),)
+def _cache_kind(operator: Operator) -> str:
+    """Keys and values of heads, or a latent that all heads share."""
+    (cache,) = (tensor for tensor in operator.outputs if tensor.role is Role.CACHE)
+    return "latent" if len(cache.shape) == 3 else "keys and values"
+
+
+def _window(block: Block) -> int | None:
+    windows = {int(operator.attrs.get("window", 0)) for operator in block.operators}
+    return max(windows) or None
 
 
 def weight_bytes_per_rank(graph: OperatorGraph) -> int:
@@ -128,7 +138,12 @@ def weight_bytes_by_component(graph: OperatorGraph) -> dict[str, int]:
 
 
 def stored_weight_bytes(operator: Operator) -> int:
-    """Bytes of the operator's weights at rest; a look-up reads few rows of a table that is stored whole."""
+    """Bytes of the operator's weights at rest.
+
+    A look-up reads few rows of a table that is stored whole; a head that is tied to it stores none.
+    """
+    if "tied" in operator.attrs:
+        return 0
     if operator.kind == "embedding":
         return int(total(tensor_bytes(t) for t in operator.inputs if t.role is Role.WEIGHT))
     return int(operator.weight_bytes)
@@ -260,8 +275,8 @@ def graph_summary(
     return GraphSummary(
         record=record,
         graph=graph,
-        parameters=parameter_counts(record.config),
-        caches=cache_groups(record.config, kv_dtype),
+        parameters=parameter_counts(record),
+        caches=cache_groups(apply_precision(graph, None, kv_dtype, {"bf16"})),
         work=work_by_component(graph),
         at=point,
     )

@@ -10,11 +10,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from model_graphs.collectives import dispatched_bytes
-from model_graphs.dtypes import BLOCK_WIDTH, tensor_bytes
-from model_graphs.expressions import total
+from model_graphs.dtypes import BLOCK_WIDTH
 from model_graphs.graph import Block, Operator, OperatorGraph, Role, Shard, Tensor
 from model_graphs.rewriting import BlockRewriter
-from model_graphs.sharding import activation_bytes, with_tensors
+from model_graphs.sharding import activation_bytes, weight_bytes, with_tensors
 from model_graphs.transforms import Plan, Rule
 
 #: element types whose scale is known only after the whole tensor was read once
@@ -119,17 +118,20 @@ class _PlanPass(BlockRewriter):
 
 def _stored(operator: Operator, rule: Rule) -> Operator:
     """The operator with its weights stored as the rule says, scales and layout of non-zeros included."""
-    inputs = tuple(replace(t, dtype=rule.storage) if t.role is Role.WEIGHT else t for t in operator.inputs)
-    weight_bytes = total(tensor_bytes(t) for t in inputs if t.role is Role.WEIGHT)
+    inputs = tuple(replace(t, dtype=rule.storage) if _is_matrix(t) else t for t in operator.inputs)
     halved = 2 if rule.pruning is not None and rule.pruning.pattern == "2of4" else 1
     return replace(
         operator,
         inputs=inputs,
-        weight_bytes=weight_bytes,
+        weight_bytes=weight_bytes(inputs),
         flop=operator.flop.divided(halved),
         causal_flop=operator.causal_flop.divided(halved),
         attrs={**operator.attrs, **storage_attrs(rule.storage, rule.accumulation)},
     )
+
+
+def _is_matrix(tensor: Tensor) -> bool:
+    return tensor.role is Role.WEIGHT and not tensor.name.startswith("bias")
 
 
 def storage_attrs(storage: str, accumulation: str) -> dict[str, str]:

@@ -11,15 +11,15 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from model_graphs.configs import DeepSeekV3Config
+from model_graphs.blueprint import Blueprint
 from model_graphs.expressions import as_expression
 from model_graphs.graph import Block, Collective, Operator, OperatorGraph, Stream, Tensor
 from model_graphs.layout import Layout
 from model_graphs.transforms import Plan
 from reference_impl.blocks import place
-from reference_impl.deepseek_v3 import build_model
-from reference_impl.deepseek_v3.parallel import parallelize
+from reference_impl.decoder import build_model
 from reference_impl.kernels.registry import Call, Kernel, Operand
+from reference_impl.parallel import parallelize
 from reference_impl.phases import export_phase, phase_of
 from reference_impl.tracing import KernelCall, kernel_calls, symbol_names
 from reference_impl.transforms import transform
@@ -28,7 +28,7 @@ SYMBOLS = ("B", "S", "T", "R")
 
 
 def emit(
-    config: DeepSeekV3Config,
+    blueprint: Blueprint,
     phase: str,
     layout: Layout | None = None,
     *,
@@ -40,28 +40,27 @@ def emit(
     Raises:
         InputError: the model has no such phase.
     """
-    repeats = {"dense_layer": config.first_k_dense_replace, "moe_layer": config.n_moe_layers}
-    blocks = emit_layers(one_layer_of_each_kind(config), phase, layout, plan)
+    repeats = {layer.name: count for layer, count in blueprint.kinds.items()}
+    blocks = emit_layers(one_layer_of_each_kind(blueprint), phase, layout, plan)
     repeated = tuple(replace(block, repeat=repeats.get(block.name, 1)) for block in blocks)
     return OperatorGraph(model, phase, _symbols(repeated), repeated)
 
 
-def one_layer_of_each_kind(config: DeepSeekV3Config) -> DeepSeekV3Config:
-    """The config with at most one dense and one mixture-of-experts layer, at full width."""
-    dense, moe = min(config.first_k_dense_replace, 1), min(config.n_moe_layers, 1)
-    return config.model_copy(update={"num_hidden_layers": dense + moe, "first_k_dense_replace": dense})
+def one_layer_of_each_kind(blueprint: Blueprint) -> Blueprint:
+    """The blueprint with one layer of each kind, at full width."""
+    return replace(blueprint, layers=tuple(blueprint.kinds))
 
 
 def emit_layers(
-    config: DeepSeekV3Config, phase: str, layout: Layout | None = None, plan: Plan | None = None
+    blueprint: Blueprint, phase: str, layout: Layout | None = None, plan: Plan | None = None
 ) -> list[Block]:
     """A block for the embedding, for every single layer and for the head, in order."""
-    model = build_model(config, torch.bfloat16, "meta")
+    model = build_model(blueprint, torch.bfloat16, "meta")
     if layout is not None:
         parallelize(model, layout)
     if plan is not None and (phase != "mtp" or plan.mtp):
         transform(model, plan)
-    run = phase_of(model, config, phase)
+    run = phase_of(model, phase)
     program = export_phase(run)
     calls = kernel_calls(program, symbol_names(program, run.input_symbols()))
     return _blocks(calls, run.root)
@@ -107,7 +106,7 @@ def _operator(traced: KernelCall, name: str, deps: tuple[int, ...], layer: nn.Mo
         activation_write_bytes=as_expression(work.activation_write_bytes),
         cache_read_bytes=as_expression(work.cache_read_bytes),
         cache_write_bytes=as_expression(work.cache_write_bytes),
-        attrs=kernel.attrs(call),
+        attrs={**kernel.attrs(call), **layer.attrs},
         shard=layer.shard,
         stream=Stream.COMPUTE if kernel.message_bytes is None else Stream.COMMUNICATION,
         collective=_collective(kernel, call),

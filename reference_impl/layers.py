@@ -1,9 +1,12 @@
 """Leaf layers of the reference models: one kernel each, and what a graph must know about it.
 
-A layer carries its `component` (what a breakdown books it under) and its `shard` (how tensor or expert
-parallelism splits it); emission reads both here and nowhere else. Layers are plain: parallel runs replace
-their weights by shards and put collectives around them from outside (`deepseek_v3.parallel`).
+A layer carries its `component` (what a breakdown books it under), its `shard` (how tensor or expert
+parallelism splits it) and `attrs` (what else a pass must know); emission reads them here and nowhere else.
+Layers are plain: parallel runs replace their weights by shards and put collectives around them from outside
+(`parallel`).
 """
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +22,11 @@ def parameter(*shape: int) -> nn.Parameter:
 
 class Layer(nn.Module):
     """A module that calls one kernel."""
+
+    @property
+    def attrs(self) -> Mapping[str, int | str]:
+        """Attributes of the operator beyond those of its kernel."""
+        return {}
 
     def __init__(self, component: str, shard: Shard = Shard.NONE) -> None:
         super().__init__()
@@ -42,8 +50,8 @@ class Embedding(Layer):
 class Norm(Layer):
     """The weight and the epsilon of a norm."""
 
-    def __init__(self, width: int, eps: float, component: str = "norm") -> None:
-        super().__init__(component)
+    def __init__(self, width: int, eps: float, component: str = "norm", shard: Shard = Shard.NONE) -> None:
+        super().__init__(component, shard)
         self.weight = parameter(width)
         self.eps = eps
 
@@ -67,14 +75,50 @@ class AddRMSNorm(Norm):
 class Linear(Layer):
     """A product with a weight [n, k] that stacks `parts` equal matrices along n."""
 
-    def __init__(self, k: int, n: int, component: str, shard: Shard = Shard.NONE, parts: int = 1) -> None:
+    def __init__(
+        self,
+        k: int,
+        n: int,
+        component: str,
+        shard: Shard = Shard.NONE,
+        parts: int = 1,
+        *,
+        bias: bool = False,
+        tied: bool = False,
+    ) -> None:
         super().__init__(component, shard)
         self.weight = parameter(n, k)
+        self.bias = parameter(n) if bias else None
         self.parts = parts
+        self.tied = tied
+
+    @property
+    def attrs(self) -> Mapping[str, int | str]:
+        """Whether the weight is that of the embedding."""
+        return {"tied": 1} if self.tied else {}
 
     def forward(self, x: Tensor) -> Tensor:
-        """The product [.., n]."""
-        return kernels.linear(x, self.weight)
+        """The product [.., n], the bias added."""
+        return kernels.linear(x, self.weight, self.bias)
+
+
+class QKVLinear(Linear):
+    """Queries of `heads` heads, keys and values of `kv_heads`, in one product."""
+
+    def __init__(self, k: int, heads: int, kv_heads: int, head_dim: int, *, bias: bool) -> None:
+        super().__init__(k, (heads + 2 * kv_heads) * head_dim, "attention", Shard.QKV, bias=bias)
+        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
+
+    @property
+    def attrs(self) -> Mapping[str, int | str]:
+        """Heads, which tensor parallelism divides."""
+        return {"n_heads": self.heads, "n_kv_heads": self.kv_heads}
+
+    @property
+    def widths(self) -> tuple[int, int, int]:
+        """Features of queries, keys and values."""
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        return queries, keys, keys
 
 
 class Rope(Layer):
@@ -83,6 +127,14 @@ class Rope(Layer):
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """The input [B, S, heads, P] rotated."""
         return kernels.rope(x, cos, sin)
+
+
+class KvAppend(Layer):
+    """The new tokens' rows into the cache, two parts side by side."""
+
+    def forward(self, past: Tensor | None, first: Tensor, second: Tensor) -> Tensor:
+        """The cache with the new tokens."""
+        return kernels.kv_append(past, first, second)
 
 
 class SiluMul(Layer):

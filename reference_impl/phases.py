@@ -15,9 +15,8 @@ from torch.export import Dim, ExportedProgram, export
 from torch.utils._pytree import tree_map_only
 
 from hardware_specs.records.errors import InputError, Problem, nearest
-from model_graphs.configs import DeepSeekV3Config
 from model_graphs.graph_io import PHASES
-from reference_impl.deepseek_v3 import DeepSeekV3, MTPStep
+from reference_impl.decoder import Decoder, DecoderLayer, MTPStep
 
 #: example sizes are distinct and above one: equal sizes would be one symbol, zero and one constants
 EXAMPLE_SIZES = {"B": 6, "S": 10, "T": 777}
@@ -57,7 +56,7 @@ class Phase:
         return found
 
 
-def phase_of(model: DeepSeekV3, config: DeepSeekV3Config, name: str) -> Phase:
+def phase_of(model: Decoder, name: str) -> Phase:
     """What a phase runs.
 
     Raises:
@@ -66,18 +65,21 @@ def phase_of(model: DeepSeekV3, config: DeepSeekV3Config, name: str) -> Phase:
     if name not in PHASES:
         requirement = f"phase must be one of {', '.join(PHASES)}"
         raise InputError(Problem(requirement, given=name, suggestion=nearest(name, PHASES)))
-    dtype = model.embed_tokens.weight.dtype
     n_new = "S" if name in ("prefill", "chunked_prefill") else 1
     ids = Axes(("B", n_new), torch.int64)
-    past = Axes(("B", "T", config.latent_dim), dtype)
     if name == "prefill":
         return Phase(model, (ids, ids, None), absorbed=False)
     if name != "mtp":
-        return Phase(model, (ids, ids, [past] * config.num_hidden_layers), absorbed=True)
-    if not config.num_nextn_predict_layers:
+        return Phase(model, (ids, ids, [_past(layer) for layer in model.layers]), absorbed=True)
+    if not len(model.mtp):
         raise InputError(Problem("phase mtp needs num_nextn_predict_layers of at least 1", given="0"))
-    hidden = Axes(("B", 1, config.hidden_size), dtype)
-    return Phase(MTPStep(model), (ids, hidden, ids, past), absorbed=True)
+    hidden = Axes(("B", 1, model.blueprint.hidden_size), model.embed_tokens.weight.dtype)
+    return Phase(MTPStep(model), (ids, hidden, ids, _past(model.mtp[0].layer)), absorbed=True)
+
+
+def _past(layer: DecoderLayer) -> Axes:
+    """The cache of a layer with T tokens in it."""
+    return Axes(("B", "T", *layer.self_attn.cache_widths), layer.post_attention_norm.weight.dtype)
 
 
 def export_phase(phase: Phase) -> ExportedProgram:

@@ -133,7 +133,7 @@ class PublishedConfigCheck(_Check):
         """What the stated model would need beside the published one, assumed figures included."""
         told = []
         for model in (self.model, self.published):
-            counts = parameter_counts(resolve_model(model).config)
+            counts = parameter_counts(resolve_model(model))
             held_by = narrowest_fit(model, self.system, self.precision, "vllm")
             told.append(
                 f"{model} has {decimal(counts.total, '')} parameters, {decimal(counts.active, '')} of them "

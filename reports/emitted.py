@@ -12,7 +12,7 @@ from rich.console import Group
 from hardware_specs.records.errors import InputError, Problem, nearest
 from model_graphs.configs import ModelRecord
 from model_graphs.graph import OperatorGraph
-from model_graphs.graph_io import PHASES, graph_file_name, graph_to_json, load_graph
+from model_graphs.graph_io import PHASES, graph_file_name, graph_to_json, load_graph, phases_of
 from reports.files import write_text
 from reports.tables import table
 
@@ -27,7 +27,7 @@ def emit_phases(
     Raises:
         InputError: a phase is unknown.
     """
-    chosen = list(phases or PHASES)
+    chosen = list(phases or phases_of(record.blueprint))
     unknown = [phase for phase in chosen if phase not in PHASES]
     if unknown:
         requirement = f"must be one of {', '.join(PHASES)}"
@@ -39,7 +39,7 @@ def emit_phases(
     graphs: dict[str, OperatorGraph] = {}
     for index, phase in enumerate(chosen):
         tick(index, len(chosen))
-        graphs[phase] = emit(record.config, phase, model=record.graph_key)
+        graphs[phase] = emit(record.blueprint, phase, model=record.graph_key)
     return graphs
 
 

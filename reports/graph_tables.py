@@ -22,7 +22,7 @@ _FIGURES = {
 
 def graph_tables(summary: GraphSummary) -> Iterator[Group]:
     """Identity, parameters, caches, work by component at the point, and the closed forms of the whole."""
-    counts, config = summary.parameters, summary.record.config
+    counts = summary.parameters
     yield definition(
         f"{summary.record.key}, {summary.graph.phase}",
         [
@@ -32,7 +32,7 @@ def graph_tables(summary: GraphSummary) -> Iterator[Group]:
                 f"{counts.active:,} a token; {counts.active_without_embedding:,} without the embedding",
             ),
             ("MTP modules", f"{counts.mtp:,} more"),
-            ("layers", f"{config.num_hidden_layers}, of which {config.n_moe_layers} with experts"),
+            ("layers", _layers(summary)),
             ("graph", ", ".join(f"{block.repeat} x {block.name}" for block in summary.graph.blocks)),
             *(("note", note) for note in summary.record.notes),
         ],
@@ -47,6 +47,11 @@ def graph_tables(summary: GraphSummary) -> Iterator[Group]:
     columns = ("component", *(f">{heading}" for heading in _FIGURES.values()))
     yield table(f"Work at {at}", columns, _work_rows(summary))
     yield table("Closed forms of the whole", ("figure", "expression"), _forms(summary.total))
+
+
+def _layers(summary: GraphSummary) -> str:
+    kinds = summary.record.blueprint.kinds
+    return ", ".join(f"{count} x {layer.name}" for layer, count in kinds.items())
 
 
 def _parameter_rows(summary: GraphSummary) -> list[Row]:

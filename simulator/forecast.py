@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import ceil
 
 from hardware_specs.records.evidence import Estimate
 from model_graphs.runs.records import ServingRun
@@ -26,6 +27,12 @@ class MemoryFit:
     usable_bytes: float
     kv_bytes_per_token: float
     kv_capacity_tokens: int
+    kv_bytes_per_sequence: float = 0.0
+
+    @property
+    def kv_tokens_per_sequence(self) -> int:
+        """Tokens of cache that what a sequence keeps beside its tokens would hold."""
+        return ceil(self.kv_bytes_per_sequence / self.kv_bytes_per_token)
 
     @property
     def needed_bytes(self) -> float:

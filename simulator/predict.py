@@ -87,7 +87,7 @@ def check_context(prepared: Prepared, requests: Requests) -> None:
         InfeasibleError: says how long, and the limit.
     """
     longest = int((requests.input_tokens + requests.output_tokens).max())
-    limit = prepared.model.config.max_position_embeddings
+    limit = prepared.model.blueprint.max_positions
     if longest > limit:
         raise InfeasibleError(
             f"a request of {longest:,} tokens is longer than the context of {prepared.model.key}, "

@@ -18,7 +18,6 @@ from model_graphs.graph_io import load_graph
 from model_graphs.layout import Layout, apply_layout
 from model_graphs.precision import apply_precision
 from model_graphs.runs.records import ServingRun
-from model_graphs.totals import cache_groups
 from simulator.costs.library import KernelLibrary
 from simulator.forecast import MemoryFit
 from simulator.planning.memory import memory_demand, memory_fit
@@ -81,6 +80,7 @@ class Prepared:
             stream_interval_steps=stream_interval_steps + wait_steps,
             frontend_s_per_token=rules.frontend_s_per_token.value,
             replicas=self.deployment.replicas,
+            kv_tokens_per_sequence=self.memory.kv_tokens_per_sequence,
         )
 
     def table(self, constants: StackConstants) -> StepTable:
@@ -143,7 +143,7 @@ def _memory(
         tier_value(stack.rules.step_tokens, system.device.memory.capacity_bytes.value).value
     )
     label = f"{model.key} {d.precision} tp{d.tp} dp{d.dp} ep{d.ep}"
-    demand = memory_demand(graph, cache_groups(model.config, kv_dtype), tokens, label)
+    demand = memory_demand(graph, tokens, label)
     try:
         return memory_fit(system, stack.rules, demand, memory_fraction=d.gpu_memory_fraction)
     except DoesNotFitError as error:
@@ -160,7 +160,7 @@ def nearest_fit(
         try:
             layout = deployment_layout(wider, model)
             graph = _rank_graph("prefill", wider, model, system, layout, kv_dtype)
-            demand = memory_demand(graph, cache_groups(model.config, kv_dtype), 1, "")
+            demand = memory_demand(graph, 1, "")
             memory_fit(system, stack.rules, demand, memory_fraction=deployment.gpu_memory_fraction)
         except (InputError, DoesNotFitError):
             continue
@@ -171,7 +171,7 @@ def nearest_fit(
 def deployment_layout(deployment: Deployment, model: ModelRecord) -> Layout:
     """The layout that a deployment's widths mean, checked against the model and the number of devices."""
     d = deployment
-    return Layout.of(model.config, gpus=d.gpus, tp=d.tp, dp=d.dp, ep=d.ep, pp=d.pp)
+    return Layout.of(model.blueprint, gpus=d.gpus, tp=d.tp, dp=d.dp, ep=d.ep, pp=d.pp)
 
 
 def rank_graphs(
@@ -186,7 +186,7 @@ def _rank_graph(
 ) -> OperatorGraph:
     supported = frozenset(dtype for dtype in COMPUTE_DTYPES if system.device.supports(dtype))
     local = apply_layout(load_graph(model, phase), layout)
-    return apply_precision(local, deployment.precision, kv_dtype, supported)
+    return apply_precision(local, model.storage(deployment.precision), kv_dtype, supported)
 
 
 def _kv_dtype(deployment: Deployment, stack: Stack, architecture: str) -> str:

@@ -5,7 +5,7 @@ matrix. Codes are rounded to the nearest, ties to even, and clamped to the type'
 cast, whose saturation differs between versions of PyTorch.
 
 References: DeepSeek-V3 report (arXiv 2412.19437) section 3.3.2 (fp8_block); OCP Microscaling specification
-1.0 (e2m1); `torch.ao.quantization` (int8: weights symmetric, inputs affine in seven bits, as on x86).
+1.0 (e2m1, mxfp4); `torch.ao.quantization` (int8: weights symmetric, inputs affine in seven bits, as on x86).
 """
 
 from dataclasses import dataclass
@@ -21,8 +21,9 @@ SMALLEST_SCALE = 1e-12
 SMALLEST_INPUT_SCALE = float(torch.tensor(6.1e-5))
 #: magnitudes of e2m1 by code
 E2M1_VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+E2M1_TYPES = ("nvfp4", "mxfp4")
 #: bits of a code where it is not a byte
-CODE_BITS = {"nvfp4": 4, "int6_g128": 6, "int4_g128": 4, "int3_g128": 3, "int2_g128": 2}
+CODE_BITS = {"nvfp4": 4, "mxfp4": 4, "int6_g128": 6, "int4_g128": 4, "int3_g128": 3, "int2_g128": 2}
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,12 @@ def encode_weight(weight: Tensor, element: str) -> Encoded:
             return Encoded(weight)
         case "fp8_block":
             return _encode_fp8(weight.float(), 128)
+        case "fp8":
+            return _encode_fp8_tensor(weight.float())
         case "nvfp4":
             return _encode_nvfp4(weight.float())
+        case "mxfp4":
+            return _encode_mxfp4(weight.float())
         case "int8":
             return _encode_symmetric_int8(weight.float())
     return _encode_groups(weight.float(), _bits(element))
@@ -53,38 +58,44 @@ def encode_input(x: Tensor, element: str) -> Encoded:
     match element:
         case "fp8_block":
             return _encode_fp8(x.float().unsqueeze(-2), 1)
+        case "fp8":
+            return _encode_fp8_tensor(x.float().reshape(1, -1, x.shape[-1]))
         case "nvfp4":
             return _encode_nvfp4(x.float().reshape(1, -1, x.shape[-1]))
+        case "mxfp4":
+            return _encode_mxfp4(x.float())
     return _encode_affine_int8(x.float())
 
 
 def decode(encoded: Encoded, element: str, rows_a_scale: int = 1) -> Tensor:
     """The values in fp32, for `bf16` as they were; a scale of an fp8_block weight is for 128 rows."""
-    codes = encoded.codes
+    codes, scales = encoded.codes, encoded.scales
     if element == "bf16":
         return codes
-    if element == "int8":
-        assert encoded.whole is not None
-        scale, zero = encoded.whole.float().unsqueeze(-2).unsqueeze(-2).unbind(-1)
-        return (codes.float() - zero) * scale
-    assert encoded.scales is not None
-    if element == "fp8_block":
-        return codes.float() * _spread(encoded.scales, rows_a_scale, 128, codes)
-    if element == "nvfp4":
-        assert encoded.whole is not None
-        scales = encoded.scales.float() * encoded.whole.unsqueeze(-1)
-        return _e2m1_values(codes) * _spread(scales, 1, 16, codes)
-    return codes.float() * _spread(encoded.scales.float(), 1, 128, codes)
+    if encoded.whole is not None:
+        whole = encoded.whole.float().unsqueeze(-2).unsqueeze(-2)
+        if element == "int8":
+            scale, zero = whole.unbind(-1)
+            return (codes.float() - zero) * scale
+        if element == "fp8":
+            return codes.float() * whole.squeeze(-1)
+        assert scales is not None
+        return _e2m1_values(codes) * _spread(scales.float() * whole.squeeze(-1), 1, 16, codes)
+    assert scales is not None
+    if element == "mxfp4":
+        return _e2m1_values(codes) * _spread(torch.exp2(scales.float() - 127), 1, 32, codes)
+    rows = rows_a_scale if element == "fp8_block" else 1
+    return codes.float() * _spread(scales.float(), rows, 128, codes)
 
 
 def signed(codes: Tensor, element: str) -> Tensor:
     """Codes of a whole-number type as stored without sign, made signed again."""
-    return codes if element == "nvfp4" else codes - 2 ** (CODE_BITS[element] - 1)
+    return codes if element in E2M1_TYPES else codes - 2 ** (CODE_BITS[element] - 1)
 
 
 def unsigned(codes: Tensor, element: str) -> Tensor:
     """Codes of a whole-number type moved to 0 and above."""
-    return codes if element == "nvfp4" else codes.int() + 2 ** (CODE_BITS[element] - 1)
+    return codes if element in E2M1_TYPES else codes.int() + 2 ** (CODE_BITS[element] - 1)
 
 
 def _bits(element: str) -> int:
@@ -109,6 +120,20 @@ def _encode_fp8(x: Tensor, rows: int) -> Encoded:
     scales = largest.clamp_min(SMALLEST_SCALE) / E4M3_LARGEST
     scaled = x / _spread(scales, rows, 128, x)
     return Encoded(scaled.clamp(-E4M3_LARGEST, E4M3_LARGEST).to(torch.float8_e4m3fn), scales)
+
+
+def _encode_fp8_tensor(x: Tensor) -> Encoded:
+    scale = x.abs().amax((-2, -1)).clamp_min(SMALLEST_SCALE).unsqueeze(-1) / E4M3_LARGEST
+    scaled = x / scale.unsqueeze(-1)
+    return Encoded(scaled.clamp(-E4M3_LARGEST, E4M3_LARGEST).to(torch.float8_e4m3fn), whole=scale)
+
+
+def _encode_mxfp4(x: Tensor) -> Encoded:
+    """A power of two for 32 elements: the largest's, less the two of the largest code."""
+    largest = _blocks(x.abs(), 1, 32).amax((-3, -1)).clamp_min(SMALLEST_SCALE)
+    exponent = torch.floor(torch.log2(largest)).clamp(-125, 127) - 2
+    codes = _e2m1_codes(x / _spread(torch.exp2(exponent), 1, 32, x))
+    return Encoded(codes, (exponent + 127).to(torch.uint8))
 
 
 def _encode_nvfp4(x: Tensor) -> Encoded:
@@ -145,7 +170,7 @@ def _encode_symmetric_int8(weight: Tensor) -> Encoded:
 
 
 def _encode_affine_int8(x: Tensor) -> Encoded:
-    """A scale and zero point a tensor, codes to 127; zero is one of them; scales below 6.1e-5 are raised to it."""
+    """A scale and a zero point a tensor, codes to 127; scales below 6.1e-5 are raised to it."""
     low, high = x.amin().clamp_max(0).double(), x.amax().clamp_min(0).double()
     scale = (high - low) / 127.0
     scale = torch.where(scale.float() == 0, 0.1, scale)

@@ -11,7 +11,7 @@ from reference_impl.formats.bits import pack_bits, unpack_bits
 from reference_impl.formats.elements import CODE_BITS, Encoded, decode, encode_weight, signed, unsigned
 
 #: types with one scale for a whole matrix
-WHOLE_SCALES = ("int8", "nvfp4")
+WHOLE_SCALES = ("int8", "fp8", "nvfp4")
 
 
 @dataclass(frozen=True)

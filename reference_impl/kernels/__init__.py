@@ -1,6 +1,13 @@
 """Semantic kernels of the reference implementations: operators that run, with their fakes and their work."""
 
-from reference_impl.kernels.attention import attention, kv_append, mla_absorb_o, mla_absorb_q, mla_attention
+from reference_impl.kernels.attention import (
+    attention,
+    grouped_attention,
+    kv_append,
+    mla_absorb_o,
+    mla_absorb_q,
+    mla_attention,
+)
 from reference_impl.kernels.collectives import (
     all_gather,
     all_reduce,
@@ -17,6 +24,7 @@ from reference_impl.kernels.elementwise import (
     linear,
     rmsnorm,
     rope,
+    rope_qk,
     silu_mul,
 )
 from reference_impl.kernels.experts import moe_experts, moe_route
@@ -39,6 +47,7 @@ __all__ = [
     "embedding",
     "ep_combine",
     "ep_dispatch",
+    "grouped_attention",
     "kv_append",
     "linear",
     "mla_absorb_o",
@@ -54,5 +63,6 @@ __all__ = [
     "reduce_scatter",
     "rmsnorm",
     "rope",
+    "rope_qk",
     "silu_mul",
 ]

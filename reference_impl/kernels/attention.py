@@ -1,41 +1,43 @@
-"""Kernels of multi-head latent attention, in its naive and its absorbed form, and of its cache.
+"""Kernels of attention and of its cache: grouped, and latent in its naive and its absorbed form.
 
 Dimensions: B sequences, S new tokens, T tokens in the cache once the new ones are in it, H heads, C content
 width of a query or key (`qk_nope_head_dim`), P its position width (`qk_rope_head_dim`), V width of a value, L
-latent width (`kv_lora_rank`). Query i of S sees the first T - S + i + 1 tokens.
+latent width (`kv_lora_rank`). Query i of S sees the first T - S + i + 1 tokens, under a window the last of
+them. Grouped attention has K heads of keys and values, K | H, cached side by side in a width M = C + V.
 """
 
 import torch
 from torch import Tensor
 
 from model_graphs.graph import Role
-from reference_impl.kernels.registry import Call, Dim, Scalar, kernel, product
+from reference_impl.kernels.registry import Call, Dim, Scalar, kernel, maximum, minimum, product
 
 
-def _kv_append_fake(past_BTM: Tensor | None, latent_BSL: Tensor, rope_BSP: Tensor) -> Tensor:
-    n_batch, n_new, latent = latent_BSL.shape
-    n_past = past_BTM.shape[1] if past_BTM is not None else 0
-    return latent_BSL.new_empty((n_batch, n_past + n_new, latent + rope_BSP.shape[2]))
+def _kv_append_fake(past: Tensor | None, first: Tensor, second: Tensor) -> Tensor:
+    n_batch, n_new, *heads, width = first.shape
+    n_past = past.shape[1] if past is not None else 0
+    return first.new_empty((n_batch, n_past + n_new, *heads, width + second.shape[-1]))
 
 
 def _appended_bytes(call: Call) -> Dim:
-    return call["latent_BSL"].n_bytes + call["rope_BSP"].n_bytes
+    return call["first"].n_bytes + call["second"].n_bytes
 
 
 @kernel(
     "kv_append",
     fake=_kv_append_fake,
-    inputs={"past_BTM": Role.CACHE},
+    inputs={"past": Role.CACHE},
     outputs=(Role.CACHE,),
     rules={"cache_read_bytes": lambda call: 0, "cache_write_bytes": _appended_bytes},
 )
-def kv_append(past_BTM: Tensor | None, latent_BSL: Tensor, rope_BSP: Tensor) -> Tensor:
-    """The cache [B, T, L + P] with the new tokens' latents and rotated keys at its end.
+def kv_append(past: Tensor | None, first: Tensor, second: Tensor) -> Tensor:
+    """The cache with the new tokens' rows, both parts side by side, at its end.
 
+    The parts are latents [B, S, L] and rotated keys [B, S, P], or keys and values [B, S, K, C] of every head.
     Functional here; a serving engine writes the new rows in place, which is what the work counts.
     """
-    new_BSM = torch.cat([latent_BSL, rope_BSP], -1)
-    return new_BSM if past_BTM is None else torch.cat([past_BTM, new_BSM], 1)
+    new = torch.cat([first, second], -1)
+    return new if past is None else torch.cat([past, new], 1)
 
 
 def _absorb_q_fake(q_BSHC: Tensor, w_kv_b: Tensor, v_dim: int) -> Tensor:
@@ -81,17 +83,30 @@ def mla_absorb_o(o_BSHL: Tensor, w_kv_b: Tensor, v_dim: int) -> Tensor:
     return torch.einsum("bshl,hvl->bshv", o_BSHL, w_HVL).contiguous()
 
 
-def _softmax(scores_BHST: Tensor) -> Tensor:
-    """Causal probabilities in fp32, the last query aligned with the last key."""
+def _masked(scores_BHST: Tensor, window: int = 0) -> Tensor:
+    """The scores, minus infinity where a query does not look; the last query is aligned with the last key."""
     n_new, n_total = scores_BHST.shape[-2:]
     seen_ST = torch.ones(n_new, n_total, dtype=torch.bool, device=scores_BHST.device).tril(n_total - n_new)
-    masked = scores_BHST.masked_fill(~seen_ST, float("-inf"))
-    return masked.float().softmax(-1).to(scores_BHST.dtype)
+    if window:
+        seen_ST = seen_ST.triu(n_total - n_new - window + 1)
+    return scores_BHST.masked_fill(~seen_ST, float("-inf"))
 
 
-def _pairs(n_new: Dim, n_total: Dim) -> Dim:
-    """Query-key pairs that the causal mask keeps: S past tokens each, and the triangle of the new ones."""
-    return n_new * (n_total - n_new) + (n_new * (n_new + 1)) // 2
+def _softmax(scores_BHST: Tensor) -> Tensor:
+    """Causal probabilities in fp32."""
+    return _masked(scores_BHST).float().softmax(-1).to(scores_BHST.dtype)
+
+
+def _pairs(n_new: Dim, n_total: Dim, window: int = 0) -> Dim:
+    """Query-key pairs that the mask keeps: past tokens each and the triangle of the new ones, or the window.
+
+    Of the new tokens, as many as the window reaches past the cached ones still see everything before them.
+    """
+    n_past = n_total - n_new
+    if not window:
+        return n_new * n_past + (n_new * (n_new + 1)) // 2
+    growing = minimum(maximum(window - n_past, 0), n_new)
+    return growing * n_past + (growing * (growing + 1)) // 2 + (n_new - growing) * window
 
 
 def _mla_attention_fake(q_BSHL: Tensor, q_BSHP: Tensor, cache_BTM: Tensor, scale: float) -> Tensor:
@@ -168,3 +183,68 @@ def attention(
     scores = torch.einsum("bshc,bthc->bhst", q_BSHC, k_BTHC)
     scores = (scores + torch.einsum("bshp,btp->bhst", q_BSHP, k_BTP)) * scale
     return torch.einsum("bhst,bthv->bshv", _softmax(scores), v_BTHV).contiguous()
+
+
+def _grouped_fake(
+    q_BSHC: Tensor, cache_BTKM: Tensor, scale: float, window: int, sinks_H: Tensor | None = None
+) -> Tensor:
+    return q_BSHC.new_empty((*q_BSHC.shape[:-1], cache_BTKM.shape[3] - q_BSHC.shape[3]))
+
+
+def _grouped_pair_flop(call: Call) -> Dim:
+    """Scores over C, values over V."""
+    n_batch, _, heads, _ = call["q_BSHC"].shape
+    return 2 * product(n_batch, heads, call["cache_BTKM"].shape[3])
+
+
+def _grouped_causal_flop(call: Call) -> Dim:
+    n_new, n_total = call["q_BSHC"].shape[1], call["cache_BTKM"].shape[1]
+    return _grouped_pair_flop(call) * _pairs(n_new, n_total, int(call.scalars["window"]))
+
+
+def _grouped_read_bytes(call: Call) -> Dim:
+    """Rows of the cache that some new token sees."""
+    cache, window = call["cache_BTKM"], int(call.scalars["window"])
+    n_batch, n_total, *rest = cache.shape
+    seen = minimum(n_total, call["q_BSHC"].shape[1] + window - 1) if window else n_total
+    return product(n_batch, seen, *rest, cache.element_bytes)
+
+
+def _grouped_attrs(call: Call) -> dict[str, Scalar]:
+    _, _, heads, width = call["q_BSHC"].shape
+    kv_heads, both = call["cache_BTKM"].shape[2:]
+    return {
+        "n_heads": int(heads),
+        "n_kv_heads": int(kv_heads),
+        "qk_dim": int(width),
+        "v_dim": int(both) - int(width),
+        "window": int(call.scalars["window"]),
+    }
+
+
+@kernel(
+    "grouped_attention",
+    fake=_grouped_fake,
+    inputs={"cache_BTKM": Role.CACHE, "sinks_H": Role.WEIGHT},
+    flop=lambda call: _grouped_pair_flop(call) * call["q_BSHC"].shape[1] * call["cache_BTKM"].shape[1],
+    rules={"causal_flop": _grouped_causal_flop, "cache_read_bytes": _grouped_read_bytes},
+    attrs=_grouped_attrs,
+)
+def grouped_attention(
+    q_BSHC: Tensor, cache_BTKM: Tensor, scale: float, window: int, sinks_H: Tensor | None = None
+) -> Tensor:
+    """Attention [B, S, H, V] of H query heads to K heads of cached keys and values, H / K to each.
+
+    `window` 0 sees everything; `sinks_H` are scores that take part in the softmax and have no value.
+    """
+    n_batch, n_new, heads, width = q_BSHC.shape
+    k_BTKC, v_BTKV = cache_BTKM.split([width, cache_BTKM.shape[3] - width], -1)
+    q_BSKGC = q_BSHC.unflatten(2, (cache_BTKM.shape[2], -1))
+    scores = torch.einsum("bskgc,btkc->bkgst", q_BSKGC, k_BTKC).flatten(1, 2) * scale
+    masked = _masked(scores, window).float()
+    if sinks_H is not None:
+        sinks = sinks_H.float().view(1, heads, 1, 1).expand(n_batch, -1, n_new, -1)
+        masked = torch.cat([masked, sinks], -1)
+    weights = masked.softmax(-1)[..., : cache_BTKM.shape[1]].to(q_BSHC.dtype)
+    grouped = weights.unflatten(1, (cache_BTKM.shape[2], -1))
+    return torch.einsum("bkgst,btkv->bskgv", grouped, v_BTKV).flatten(2, 3).contiguous()

@@ -61,7 +61,7 @@ def _linear_flop(call: Call) -> Dim:
     return 2 * call["x"].n_elements * call["weight_NK"].shape[0]
 
 
-def _linear_fake(x: Tensor, weight_NK: Tensor) -> Tensor:
+def _linear_fake(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
     return x.new_empty((*x.shape[:-1], weight_NK.shape[0]))
 
 
@@ -71,11 +71,15 @@ def _linear_attrs(call: Call) -> dict[str, Scalar]:
 
 
 @kernel(
-    "linear", fake=_linear_fake, inputs={"weight_NK": Role.WEIGHT}, flop=_linear_flop, attrs=_linear_attrs
+    "linear",
+    fake=_linear_fake,
+    inputs={"weight_NK": Role.WEIGHT, "bias_N": Role.WEIGHT},
+    flop=_linear_flop,
+    attrs=_linear_attrs,
 )
-def linear(x: Tensor, weight_NK: Tensor) -> Tensor:
-    """Product [.., n] of x [.., k] and the transposed weight [n, k]."""
-    return F.linear(x, weight_NK)
+def linear(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
+    """Product [.., n] of x [.., k] and the transposed weight [n, k], plus the bias."""
+    return F.linear(x, weight_NK, bias_N)
 
 
 def _rope_fake(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -92,6 +96,35 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     even, odd = x[..., 0::2], x[..., 1::2]
     cos, sin = cos.unsqueeze(2), sin.unsqueeze(2)
     return torch.cat([even * cos - odd * sin, odd * cos + even * sin], -1)
+
+
+def _rope_qk_fake(
+    q_BSHC: Tensor, k_BSKC: Tensor, cos: Tensor, sin: Tensor, neighbours: bool
+) -> tuple[Tensor, Tensor]:
+    return q_BSHC.new_empty(q_BSHC.shape), k_BSKC.new_empty(k_BSKC.shape)
+
+
+@kernel("rope_qk", fake=_rope_qk_fake, outputs=(Role.ACTIVATION, Role.ACTIVATION))
+def rope_qk(
+    q_BSHC: Tensor, k_BSKC: Tensor, cos: Tensor, sin: Tensor, neighbours: bool
+) -> tuple[Tensor, Tensor]:
+    """Queries and keys, the first P features of each head rotated by cos and sin [B, S, P/2].
+
+    With `neighbours` the features 2 i and 2 i + 1 turn together, else i and i + P / 2.
+    """
+    return _rotated(q_BSHC, cos, sin, neighbours), _rotated(k_BSKC, cos, sin, neighbours)
+
+
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor, neighbours: bool) -> Tensor:
+    width = 2 * cos.shape[-1]
+    turned, rest = x[..., :width], x[..., width:]
+    cos, sin = cos.unsqueeze(2), sin.unsqueeze(2)
+    if neighbours:
+        first, second = turned[..., 0::2], turned[..., 1::2]
+        pairs = torch.stack([first * cos - second * sin, second * cos + first * sin], -1)
+        return torch.cat([pairs.flatten(-2), rest], -1)
+    first, second = turned.chunk(2, -1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], -1)
 
 
 def _silu_mul_fake(gate_up: Tensor) -> Tensor:

@@ -15,12 +15,14 @@ from reference_impl.kernels.registry import Call, Dim, Scalar, kernel, product
 def _route_fake(
     x_ND: Tensor,
     gate_ED: Tensor,
-    bias_E: Tensor,
+    bias_E: Tensor | None,
     topk: int,
     n_groups: int,
     topk_groups: int,
     scale: float,
     normalise: bool,
+    scoring: str = "sigmoid",
+    logit_bias_E: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     shape = (x_ND.shape[0], topk)
     return x_ND.new_empty(shape, dtype=torch.float32), x_ND.new_empty(shape, dtype=torch.int64)
@@ -34,7 +36,7 @@ def _route_attrs(call: Call) -> dict[str, Scalar]:
 @kernel(
     "moe_route",
     fake=_route_fake,
-    inputs={"gate_ED": Role.WEIGHT, "bias_E": Role.WEIGHT},
+    inputs={"gate_ED": Role.WEIGHT, "bias_E": Role.WEIGHT, "logit_bias_E": Role.WEIGHT},
     outputs=(Role.ACTIVATION, Role.INDEX),
     flop=lambda call: 2 * call["x_ND"].n_elements * call["gate_ED"].shape[0],
     attrs=_route_attrs,
@@ -42,20 +44,27 @@ def _route_attrs(call: Call) -> dict[str, Scalar]:
 def moe_route(
     x_ND: Tensor,
     gate_ED: Tensor,
-    bias_E: Tensor,
+    bias_E: Tensor | None,
     topk: int,
     n_groups: int,
     topk_groups: int,
     scale: float,
     normalise: bool,
+    scoring: str = "sigmoid",
+    logit_bias_E: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Weights (fp32) and expert numbers [N, K]: sigmoid scores, top-k inside the best groups.
+    """Weights (fp32) and expert numbers [N, K]: top-k of sigmoid or softmax scores, inside the best groups.
 
-    The bias decides who is chosen and never what a choice weighs; a group scores the sum of its best two
+    `bias_E` decides who is chosen and never what a choice weighs; a group scores the sum of its best two
     experts; the weights of a token are normalised, then scaled.
     """
-    scores_NE = F.linear(x_ND.float(), gate_ED.float()).sigmoid()
-    choice_NE = _inside_best_groups(scores_NE + bias_E, n_groups, topk_groups)
+    logits_NE = F.linear(x_ND.float(), gate_ED.float())
+    if logit_bias_E is not None:
+        logits_NE = logits_NE + logit_bias_E.float()
+    scores_NE = logits_NE.sigmoid() if scoring == "sigmoid" else logits_NE.softmax(-1)
+    choice_NE = scores_NE if bias_E is None else scores_NE + bias_E
+    if n_groups > 1:
+        choice_NE = _inside_best_groups(choice_NE, n_groups, topk_groups)
     indices_NK = choice_NE.topk(topk, -1).indices
     weights_NK = scores_NE.gather(1, indices_NK)
     if normalise:
@@ -72,6 +81,20 @@ def _inside_best_groups(choice_NE: Tensor, n_groups: int, topk_groups: int) -> T
     return grouped.masked_fill(~kept.unsqueeze(-1), float("-inf")).flatten(1)
 
 
+CLAMP = 7.0
+SWIGLU_SLOPE = 1.702
+
+
+def gated(gate_up: Tensor, activation: str) -> Tensor:
+    """The activation between the two products of an expert, of [.., gate then up]."""
+    gate, up = gate_up.chunk(2, -1)
+    if activation == "silu":
+        return F.silu(gate) * up
+    assert activation == "clamped_swiglu", activation
+    gate, up = gate.clamp(max=CLAMP), up.clamp(-CLAMP, CLAMP)
+    return (up + 1) * gate * torch.sigmoid(SWIGLU_SLOPE * gate)
+
+
 def _experts_fake(
     x_ND: Tensor,
     weights_NK: Tensor,
@@ -80,6 +103,9 @@ def _experts_fake(
     w_down_EDF: Tensor,
     first_expert: int,
     n_experts: int,
+    activation: str = "silu",
+    bias_gate_up_EG: Tensor | None = None,
+    bias_down_ED: Tensor | None = None,
 ) -> Tensor:
     return x_ND.new_empty(x_ND.shape)
 
@@ -105,7 +131,13 @@ def _experts_attrs(call: Call) -> dict[str, Scalar]:
 @kernel(
     "moe_experts",
     fake=_experts_fake,
-    inputs={"indices_NK": Role.INDEX, "w_gate_up_EGD": Role.WEIGHT, "w_down_EDF": Role.WEIGHT},
+    inputs={
+        "indices_NK": Role.INDEX,
+        "w_gate_up_EGD": Role.WEIGHT,
+        "w_down_EDF": Role.WEIGHT,
+        "bias_gate_up_EG": Role.WEIGHT,
+        "bias_down_ED": Role.WEIGHT,
+    },
     flop=_experts_flop,
     attrs=_experts_attrs,
 )
@@ -117,6 +149,9 @@ def moe_experts(
     w_down_EDF: Tensor,
     first_expert: int,
     n_experts: int,
+    activation: str = "silu",
+    bias_gate_up_EG: Tensor | None = None,
+    bias_down_ED: Tensor | None = None,
 ) -> Tensor:
     """Weighted sum [N, D] of the outputs of those chosen experts that this rank holds.
 
@@ -129,7 +164,11 @@ def moe_experts(
     for held in range(w_down_EDF.shape[0]):
         token, slot = torch.where(indices_NK == first_expert + held)
         if token.numel():
-            gate, up = F.linear(x_ND[token], w_gate_up_EGD[held]).chunk(2, -1)
-            y = F.linear(F.silu(gate) * up, w_down_EDF[held])
+            hidden = F.linear(x_ND[token], w_gate_up_EGD[held], _row(bias_gate_up_EG, held))
+            y = F.linear(gated(hidden, activation), w_down_EDF[held], _row(bias_down_ED, held))
             out_ND.index_add_(0, token, (y * weights_NK[token, slot, None]).to(x_ND.dtype))
     return out_ND
+
+
+def _row(biases: Tensor | None, index: int) -> Tensor | None:
+    return None if biases is None else biases[index]

@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch code base uses
 from torch import Tensor
 
+from model_graphs.dtypes import BLOCK_WIDTH
 from model_graphs.graph import Role
 from model_graphs.transform_pass import WHOLE_TENSOR_SCALES, storage_attrs
 from reference_impl.formats import Encoded, Packed, decode, encode_input, part_names, unpack, unpack_codes
 from reference_impl.formats.bits import pack_bits, unpack_bits
-from reference_impl.formats.elements import CODE_BITS, signed
+from reference_impl.formats.elements import CODE_BITS, E2M1_TYPES, signed
 from reference_impl.kernels.accumulation import blocked_product
 from reference_impl.kernels.registry import Call, Dim, Operand, Scalar, kernel, product
 
@@ -26,9 +27,12 @@ def _quantize_fake(x: Tensor, dtype: str) -> tuple[Tensor, Tensor, Tensor]:
     if dtype == "fp8_block":
         codes = x.new_empty(x.shape, dtype=torch.float8_e4m3fn)
         return codes, x.new_empty((*lead, -(-k // 128)), dtype=torch.float32), _fp32(x, 0)
-    if dtype == "nvfp4":
+    if dtype == "fp8":
+        return x.new_empty(x.shape, dtype=torch.float8_e4m3fn), _fp32(x, 0), _fp32(x, 1)
+    if dtype in E2M1_TYPES:
         codes = x.new_empty((*lead, -(-k // 2)), dtype=torch.uint8)
-        return codes, x.new_empty((*lead, -(-k // 16)), dtype=torch.float8_e4m3fn), _fp32(x, 1)
+        kind, n_whole = (torch.float8_e4m3fn, 1) if dtype == "nvfp4" else (torch.uint8, 0)
+        return codes, x.new_empty((*lead, -(-k // BLOCK_WIDTH[dtype])), dtype=kind), _fp32(x, n_whole)
     return x.new_empty(x.shape, dtype=torch.uint8), _fp32(x, 0), _fp32(x, 2)
 
 
@@ -80,7 +84,8 @@ def input_values(x: Sequence[Tensor], dtype: str, k: int) -> Tensor:
         codes = signed(unpack_bits(codes, CODE_BITS[dtype], k), dtype)
     rows = codes.reshape(1, -1, k)
     grouped = scales.reshape(1, rows.shape[1], -1) if scales.numel() else None
-    return decode(Encoded(rows, grouped, whole.unsqueeze(0)), dtype).reshape(shape)
+    one = whole.unsqueeze(0) if whole.numel() else None
+    return decode(Encoded(rows, grouped, one), dtype).reshape(shape)
 
 
 def stored(call: Call, argument: str, shape: tuple[Dim, ...], dtype: str) -> Operand:
@@ -118,6 +123,7 @@ def _linear_fake(
     k: int,
     accumulation: str,
     out: torch.dtype,
+    bias_N: Tensor | None = None,
 ) -> Tensor:
     return x[0].new_empty((*x[0].shape[:-1], n), dtype=out)
 
@@ -126,14 +132,15 @@ def _linear_view(call: Call) -> Call:
     n, k = int(call.scalars["n"]), int(call.scalars["k"])
     x = stored(call, "x", (*call["x.0"].shape[:-1], k), str(call.scalars["inputs"]))
     weight = stored(call, "weight", (n, k), str(call.scalars["storage"]))
-    return Call({"x": x, "weight_NK": weight}, call.outputs, call.scalars)
+    bias = {"bias_N": call["bias_N"]} if "bias_N" in call.inputs else {}
+    return Call({"x": x, "weight_NK": weight, **bias}, call.outputs, call.scalars)
 
 
 @kernel(
     "linear",
     name="packed_linear",
     fake=_linear_fake,
-    inputs={"weight": Role.WEIGHT},
+    inputs={"weight": Role.WEIGHT, "bias_N": Role.WEIGHT},
     flop=lambda call: product(flop_a_weight(call), call["x"].n_elements, int(call.scalars["n"])),
     attrs=lambda call: {"n": call.scalars["n"], "k": call.scalars["k"], **rule_attrs(call)},
     view=_linear_view,
@@ -148,9 +155,11 @@ def packed_linear(
     k: int,
     accumulation: str,
     out: torch.dtype,
+    bias_N: Tensor | None = None,
 ) -> Tensor:
     """Product [.., n] of an input [.., k], quantised unless `inputs` is bf16, and a packed weight [n, k]."""
-    return packed_product(x, Packed.of(weight, storage), storage, inputs, (n, k), accumulation).to(out)
+    y = packed_product(x, Packed.of(weight, storage), storage, inputs, (n, k), accumulation)
+    return (y if bias_N is None else y + bias_N).to(out)
 
 
 def packed_product(

@@ -7,11 +7,11 @@ width.
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch code base uses
 from torch import Tensor
 
 from model_graphs.graph import Role
 from reference_impl.formats import Packed
+from reference_impl.kernels.experts import gated
 from reference_impl.kernels.packed import (
     computed_in,
     flop_a_weight,
@@ -37,6 +37,9 @@ def _fake(
     n_experts: int,
     accumulation: str,
     out: torch.dtype,
+    activation: str = "silu",
+    bias_gate_up_EG: Tensor | None = None,
+    bias_down_ED: Tensor | None = None,
 ) -> Tensor:
     return x_ND[0].new_empty((x_ND[0].shape[0], width), dtype=out)
 
@@ -53,7 +56,8 @@ def _view(call: Call) -> Call:
         "w_gate_up_EGD": stored(call, "gate_up", (held, 2 * inter, width), storage),
         "w_down_EDF": stored(call, "down", (held, width, inter), storage),
     }
-    return Call(shown, call.outputs, call.scalars)
+    biases = {name: call[name] for name in ("bias_gate_up_EG", "bias_down_ED") if name in call.inputs}
+    return Call(shown | biases, call.outputs, call.scalars)
 
 
 def _flop(call: Call) -> Dim:
@@ -78,7 +82,13 @@ def _attrs(call: Call) -> dict[str, Scalar]:
     "moe_experts",
     name="packed_experts",
     fake=_fake,
-    inputs={"indices_NK": Role.INDEX, "gate_up": Role.WEIGHT, "down": Role.WEIGHT},
+    inputs={
+        "indices_NK": Role.INDEX,
+        "gate_up": Role.WEIGHT,
+        "down": Role.WEIGHT,
+        "bias_gate_up_EG": Role.WEIGHT,
+        "bias_down_ED": Role.WEIGHT,
+    },
     flop=_flop,
     attrs=_attrs,
     view=_view,
@@ -98,25 +108,30 @@ def packed_experts(
     n_experts: int,
     accumulation: str,
     out: torch.dtype,
+    activation: str = "silu",
+    bias_gate_up_EG: Tensor | None = None,
+    bias_down_ED: Tensor | None = None,
 ) -> Tensor:
     """Weighted sum [N, D] of the outputs of those chosen experts that this rank holds.
 
     What goes into the second product is quantised as the input was, inside the kernel.
     """
 
-    def multiplied(rows: Sequence[Tensor], weight: Sequence[Tensor], n: int, k: int) -> Tensor:
+    def multiplied(
+        rows: Sequence[Tensor], weight: Sequence[Tensor], n: int, k: int, biases: Tensor | None
+    ) -> Tensor:
         packed = Packed.of([part[held] for part in weight], storage)
-        return packed_product(rows, packed, storage, inputs, (n, k), accumulation)
+        y = packed_product(rows, packed, storage, inputs, (n, k), accumulation)
+        return y if biases is None else y + biases[held]
 
     out_ND = x_ND[0].new_zeros((x_ND[0].shape[0], width), dtype=out)
     for held in range(gate_up[0].shape[0]):
         token, slot = torch.where(indices_NK == first_expert + held)
         if token.numel():
-            hidden = multiplied(_rows(x_ND, token), gate_up, 2 * inter, width)
-            gate, up = hidden.chunk(2, -1)
-            between = F.silu(gate) * up
+            hidden = multiplied(_rows(x_ND, token), gate_up, 2 * inter, width, bias_gate_up_EG)
+            between = gated(hidden, activation)
             passed = [between] if inputs == "bf16" else quantised(between, inputs)
-            y = multiplied(passed, down, width, inter)
+            y = multiplied(passed, down, width, inter, bias_down_ED)
             out_ND.index_add_(0, token, (y * weights_NK[token, slot, None]).to(out))
     return out_ND
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 
 from torch.library import custom_op
 
-from model_graphs.expressions import Expression
+from model_graphs.expressions import Expression, as_expression, call
 from model_graphs.graph import Role
 
 NAMESPACE = "silicast"
@@ -177,3 +177,19 @@ def product(*factors: Dim) -> Dim:
 
 def _written(call: Call, *roles: Role) -> Dim:
     return sum((operand.n_bytes for operand in call.outputs if operand.role in roles), 0)
+
+
+def minimum(first: Dim, second: Dim) -> Dim:
+    """The smaller of two sizes."""
+    return _folded("min", first, second)
+
+
+def maximum(first: Dim, second: Dim) -> Dim:
+    """The larger of two sizes."""
+    return _folded("max", first, second)
+
+
+def _folded(function: str, first: Dim, second: Dim) -> Dim:
+    if isinstance(first, int) and isinstance(second, int):
+        return min(first, second) if function == "min" else max(first, second)
+    return call(function, (as_expression(first), as_expression(second)))

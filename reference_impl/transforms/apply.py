@@ -2,14 +2,11 @@
 
 from torch import nn
 
-from model_graphs.transforms import Plan
+from model_graphs.transforms import Plan, Rule
 from reference_impl.blocks import place
-from reference_impl.deepseek_v3.feed_forward import Experts
-from reference_impl.layers import Layer, Linear
-from reference_impl.transforms.layers import PackedExperts, PackedLinear
-
-#: a layer that a plan may change -> its kind of operator
-_KINDS: dict[type[Layer], str] = {Linear: "linear", Experts: "moe_experts"}
+from reference_impl.layers import Layer, Linear, QKVLinear
+from reference_impl.parts.feed_forward import Experts
+from reference_impl.transforms.layers import PackedExperts, PackedLayer, PackedLinear, PackedQKV
 
 
 def transform(model: nn.Module, plan: Plan) -> None:
@@ -17,16 +14,28 @@ def transform(model: nn.Module, plan: Plan) -> None:
 
     Routed experts behind an all-to-all are not supported: their rows travel before they are quantised here.
     """
-    products = [(path, module) for path, module in model.named_modules() if type(module) in _KINDS]
+    products = [
+        (path, module) for path, module in model.named_modules() if isinstance(module, Linear | Experts)
+    ]
     for path, module in products:
         _, name = place(model, path)
-        rule = plan.rule_for(_KINDS[type(module)], module.component, name)
+        kind = "linear" if isinstance(module, Linear) else "moe_experts"
+        rule = plan.rule_for(kind, module.component, name)
         if rule is None:
             continue
-        packed = PackedLinear(module, rule) if isinstance(module, Linear) else PackedExperts(module, rule)
+        packed = _packed(module, rule)
         _move_what_follows(module, packed)
         parent, _, attribute = path.rpartition(".")
         setattr(model.get_submodule(parent), attribute, packed)
+
+
+def _packed(plain: Layer, rule: Rule) -> PackedLayer:
+    if isinstance(plain, Experts):
+        return PackedExperts(plain, rule)
+    if isinstance(plain, QKVLinear):
+        return PackedQKV(plain, rule)
+    assert isinstance(plain, Linear)
+    return PackedLinear(plain, rule)
 
 
 def _move_what_follows(plain: nn.Module, packed: nn.Module) -> None:

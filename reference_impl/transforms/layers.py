@@ -1,15 +1,15 @@
 """Layers that take the place of plain ones under a rule: packed weights, quantised inputs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from model_graphs.transforms import Rule
 from reference_impl import kernels
-from reference_impl.deepseek_v3.feed_forward import Experts
 from reference_impl.formats import Packed, pack, part_names, unpack
-from reference_impl.layers import Layer, Linear
+from reference_impl.layers import Layer, Linear, QKVLinear
+from reference_impl.parts.feed_forward import Experts
 
 #: quantised forms of tensors that are alive: one quantisation serves all consumers of a tensor
 _QUANTISED: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
@@ -39,6 +39,12 @@ class PackedLayer(Layer):
         super().__init__(plain.component, plain.shard)
         self.rule = rule
         self.quantize = Quantize(plain.component, rule.inputs)
+        self._attrs = plain.attrs
+
+    @property
+    def attrs(self) -> Mapping[str, int | str]:
+        """Attributes of the plain layer."""
+        return self._attrs
 
     def hold(self, name: str, weight: Tensor) -> None:
         """Keep the weight in packed form."""
@@ -59,6 +65,7 @@ class PackedLinear(PackedLayer):
         self.hold("weight", plain.weight)
         values = unpack(Packed.of(self.parts("weight"), rule.storage), rule.storage, (self.n, self.k))
         self.weight = nn.Parameter(values.to(plain.weight.dtype), requires_grad=False)
+        self.bias = plain.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """The product [.., n]."""
@@ -71,7 +78,16 @@ class PackedLinear(PackedLayer):
             self.k,
             self.rule.accumulation,
             x.dtype,
+            self.bias,
         )
+
+
+class PackedQKV(PackedLinear):
+    """Queries, keys and values in one packed product."""
+
+    def __init__(self, plain: QKVLinear, rule: Rule) -> None:
+        super().__init__(plain, rule)
+        self.head_dim, self.kv_heads, self.widths = plain.head_dim, plain.kv_heads, plain.widths
 
 
 class PackedExperts(PackedLayer):
@@ -83,6 +99,8 @@ class PackedExperts(PackedLayer):
         self.hold("gate_up", plain.gate_up_proj)
         self.hold("down", plain.down_proj)
         self.first_expert, self.n_experts = plain.first_expert, plain.n_experts
+        self.activation = plain.activation
+        self.gate_up_bias, self.down_bias = plain.gate_up_bias, plain.down_bias
 
     def forward(self, x_ND: Tensor, weights_NK: Tensor, indices_NK: Tensor) -> Tensor:
         """Weighted sum [N, D] over each token's experts."""
@@ -100,4 +118,7 @@ class PackedExperts(PackedLayer):
             self.n_experts,
             self.rule.accumulation,
             x_ND.dtype,
+            self.activation,
+            self.gate_up_bias,
+            self.down_bias,
         )

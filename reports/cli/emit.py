@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--phase",
         metavar="NAME",
         action="append",
-        help="prefill, chunked_prefill, decode, mtp (default: all four)",
+        help="prefill, chunked_prefill, decode, mtp (default: all that the model has)",
     )
     parser.add_argument(
         "--out",

@@ -28,14 +28,14 @@ def _listing() -> Shown:
 
 
 def _row(record: ModelRecord) -> tuple[str, ...]:
-    config = record.config
+    blueprint = record.blueprint
     return (
         record.key,
-        str(config.num_hidden_layers),
-        f"{config.hidden_size:,}",
-        str(config.num_attention_heads),
-        str(config.n_routed_experts),
-        f"{config.max_position_embeddings:,}",
+        str(len(blueprint.layers)),
+        f"{blueprint.hidden_size:,}",
+        str(record.config.num_attention_heads),
+        str(blueprint.n_experts or "-"),
+        f"{blueprint.max_positions:,}",
         "\n".join(f"{name} ({precision.value})" for name, precision in record.checkpoints.items()) or "-",
     )
 

@@ -13,6 +13,7 @@ KINDS = (
     "rmsnorm",
     "add_rmsnorm",
     "rope",
+    "rope_qk",
     "kv_append",
     "silu_mul",
     "moe_route",

@@ -105,10 +105,13 @@ def _absorb(library: KernelLibrary, operator: Operator, bindings: Bindings) -> K
     return library.batched_gemm(heads, _rows(leading), n, k, operator.compute_dtype)
 
 
+def _past_matters(operator: Operator) -> bool:
+    return any("T" in dim.symbols for tensor in operator.inputs for dim in tensor.shape)
+
+
 def _past(operator: Operator, bindings: Bindings) -> Any:
     """Past tokens, where the operator's operands depend on them."""
-    uses = any("T" in dim.symbols for tensor in operator.inputs for dim in tensor.shape)
-    return bindings["T"] if uses else 0
+    return bindings["T"] if _past_matters(operator) else 0
 
 
 def _mla_attention(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
@@ -129,13 +132,20 @@ def _attention(library: KernelLibrary, operator: Operator, bindings: Bindings) -
     dtype = operator.compute_dtype
     if (query_dim, value_dim) == (MLA_QUERY_DIM, MLA_VALUE_DIM):
         return library.mla_prefill(batch, new, heads, dtype, past)
-    window, kv = int(operator.attrs.get("window", 0)), operator.inputs[-1]
-    kv_heads = int(_dims(kv, bindings)[-2])
-    if np.all(np.asarray(new) == 1) and np.any(np.asarray(past) > 0):
-        return library.attention_decode(
-            batch, np.asarray(past) + 1, heads, kv_heads, query_dim, window, kv.dtype
-        )
-    return library.attention_prefill(batch, new, heads, kv_heads, query_dim, window, dtype, kv.dtype, past)
+    return library.attention_prefill(batch, new, heads, heads, query_dim, 0, dtype, dtype, past)
+
+
+def _grouped_attention(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
+    """The decode kernel for one new token a sequence, else the prefill kernel; both read the cache."""
+    cache = _first(operator, Role.CACHE)
+    heads, kv_heads = _attribute(operator, "n_heads"), _attribute(operator, "n_kv_heads")
+    width, window = _attribute(operator, "qk_dim"), _attribute(operator, "window")
+    batch, new, past = bindings["B"], bindings.get("S", 1), _past(operator, bindings)
+    if _past_matters(operator) and np.all(np.asarray(new) == 1):
+        context = np.asarray(past) + 1
+        return library.attention_decode(batch, context, heads, kv_heads, width, window, cache.dtype)
+    dtype = operator.compute_dtype
+    return library.attention_prefill(batch, new, heads, kv_heads, width, window, dtype, cache.dtype, past)
 
 
 def _moe_experts(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
@@ -211,6 +221,7 @@ _PRICERS: dict[str, Pricer] = {
     "mla_absorb_o": _absorb,
     "mla_attention": _mla_attention,
     "attention": _attention,
+    "grouped_attention": _grouped_attention,
     "moe_experts": _moe_experts,
     "moe_route": _moe_route,
 }

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hardware_specs.parts import SystemSpec
 from hardware_specs.records.errors import DoesNotFitError
 from model_graphs.graph import OperatorGraph
-from model_graphs.totals import CacheGroup, weight_bytes_per_rank
+from model_graphs.totals import cache_groups, weight_bytes_per_rank
 from simulator.forecast import MemoryFit, MemoryTerm
 from simulator.stacks.model import StackRules
 
@@ -28,13 +28,14 @@ class MemoryDemand:
     label: str
 
 
-def memory_demand(
-    graph: OperatorGraph, groups: tuple[CacheGroup, ...], step_tokens: int, label: str
-) -> MemoryDemand:
+def memory_demand(graph: OperatorGraph, step_tokens: int, label: str) -> MemoryDemand:
     """The demand of a rank whose prefill graph this is, after its layout and precision.
+
+    A group with a window holds that many tokens of each sequence, and a group without one all of them.
 
     Activations are the largest operator's operands in a step that uses its whole token budget.
     """
+    groups = cache_groups(graph)
     point = {"B": 1, "S": step_tokens, "T": 0}
     activations = max(
         float(op.activation_read_bytes.evaluate(point) + op.activation_write_bytes.evaluate(point))
@@ -45,8 +46,10 @@ def memory_demand(
     return MemoryDemand(
         weights_bytes=float(weight_bytes_per_rank(graph)),
         activation_bytes=activations,
-        kv_bytes_per_token=float(sum(group.bytes_per_token for group in groups)),
-        kv_bytes_per_sequence=float(sum(group.bytes_per_sequence for group in groups)),
+        kv_bytes_per_token=float(sum(g.bytes_per_token for g in groups if g.window is None)),
+        kv_bytes_per_sequence=float(
+            sum(g.bytes_per_sequence + (g.window or 0) * g.bytes_per_token for g in groups)
+        ),
         label=label,
     )
 
@@ -82,6 +85,7 @@ def memory_fit(
         usable_bytes=usable,
         kv_bytes_per_token=demand.kv_bytes_per_token,
         kv_capacity_tokens=int((usable - needed) // demand.kv_bytes_per_token),
+        kv_bytes_per_sequence=demand.kv_bytes_per_sequence,
     )
 
 

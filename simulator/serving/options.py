@@ -14,6 +14,7 @@ Routing = Literal["round_robin", "least_loaded", "random"]
 class EngineOptions:
     """Options of one engine; every replica has the same, and limits are those of one attention rank.
 
+    `kv_tokens_per_sequence` is what a sequence keeps beside its tokens (windows, states), in tokens.
     `kv_reserve_output_fraction`: see `Policy`; None takes the policy's own rule. `frontend_s_per_token` is
     serial work per prompt token before the engine sees a request, one front end a replica. `first_token_s`
     and `stream_interval_steps` (in TPOTs of the request) delay every token on its way to the client, so they
@@ -34,6 +35,7 @@ class EngineOptions:
     frontend_s_per_token: float = 0.0
     pipeline_depth: Literal[1, 2] = 1
     replicas: int = 1
+    kv_tokens_per_sequence: int = 0
     rank_routing: Routing = "round_robin"
     jump_decode_runs: bool = True
 
@@ -45,7 +47,12 @@ class EngineOptions:
         ]
         problems += [
             Problem(path=name, requirement="must be zero or more", given=str(getattr(self, name)))
-            for name in ("first_token_s", "stream_interval_steps", "frontend_s_per_token")
+            for name in (
+                "first_token_s",
+                "stream_interval_steps",
+                "frontend_s_per_token",
+                "kv_tokens_per_sequence",
+            )
             if not getattr(self, name) >= 0
         ]
         if not 0 <= self.reserve_fraction <= 1:
@@ -68,4 +75,10 @@ class EngineOptions:
     @property
     def limits(self) -> RankLimits:
         """What bounds one rank."""
-        return RankLimits(self.step_tokens, self.max_running, self.kv_capacity_tokens, self.reserve_fraction)
+        return RankLimits(
+            self.step_tokens,
+            self.max_running,
+            self.kv_capacity_tokens,
+            self.reserve_fraction,
+            self.kv_tokens_per_sequence,
+        )

@@ -41,12 +41,13 @@ class Ledger:
 
 
 class RankLimits(NamedTuple):
-    """What bounds one rank."""
+    """What bounds one rank; a sequence takes `kv_tokens_per_sequence` of the cache beside its tokens."""
 
     step_tokens: int
     max_running: int
     kv_capacity_tokens: int
     kv_reserve_output_fraction: float
+    kv_tokens_per_sequence: int = 0
 
 
 class Rank:
@@ -63,6 +64,7 @@ class Rank:
         self.max_running = limits.max_running
         self.capacity_tokens = limits.kv_capacity_tokens
         self.reserve_fraction = limits.kv_reserve_output_fraction
+        self.tokens_per_sequence = limits.kv_tokens_per_sequence
         self.waiting: deque[int] = deque()
         self.partial: list[int] = []  # admitted, prompt not computed to its end, in order of admission
         self.chunks: list[Chunk] = []  # of the step in progress
@@ -86,6 +88,7 @@ class Rank:
         request = self.waiting[0]
         fraction = self.reserve_fraction
         wanted = self.ledger.prompt[request] + fraction * self.ledger.left[request]
+        wanted += self.tokens_per_sequence * (len(self.running) + 1)
         return self.held_tokens + fraction * self.owed_tokens + wanted <= self.capacity_tokens
 
     def admit(self, now_s: float) -> int:
@@ -102,7 +105,8 @@ class Rank:
 
     def room(self) -> int:
         """Decode steps that the cache has room for, the next one included."""
-        return (self.capacity_tokens - self.held_tokens) // self.n_decoding + 1
+        free = self.capacity_tokens - self.held_tokens - self.tokens_per_sequence * len(self.running)
+        return free // self.n_decoding + 1
 
     def take(self, chunks: list[Chunk]) -> tuple[int, int]:
         """Count in the next step's chunks: their new tokens, and the sum of new times past tokens."""

@@ -27,7 +27,18 @@ Bindings = Mapping[str, FloatArray | float]
 
 #: kinds that stream bytes and do little else; a stack's `small_kernel_s` is paid once for each of them
 BANDWIDTH_KINDS = frozenset(
-    {"embedding", "rmsnorm", "add_rmsnorm", "rope", "kv_append", "silu_mul", "add", "concat", "quantize"}
+    {
+        "embedding",
+        "rmsnorm",
+        "add_rmsnorm",
+        "rope",
+        "rope_qk",
+        "kv_append",
+        "silu_mul",
+        "add",
+        "concat",
+        "quantize",
+    }
 )
 #: the routed half of a layer, and the collectives that gather or scatter the tokens of all ranks around it
 _ROUTED_KINDS = frozenset(
@@ -227,12 +238,22 @@ class ComponentBuilder:
         new, past = _PREFIX_PROBE
         seconds = 0.0
         for repeat, operator in operators:
-            if operator.kind == "attention":
-                heads = float(operator.inputs[0].shape[-2].evaluate({}))
-                with_past = self.library.mla_prefill(1, new, heads, past=past).latency_s
-                alone = self.library.mla_prefill(1, new, heads).latency_s
-                seconds += repeat * float(with_past - alone) / (new * past)
+            if operator.kind in ("attention", "grouped_attention"):
+                with_past = self._attention_s(operator, new, past)
+                seconds += repeat * (with_past - self._attention_s(operator, new, 0.0)) / (new * past)
         return seconds
+
+    def _attention_s(self, operator: Operator, new: float, past: float) -> float:
+        """Seconds of the prefill kernel of an attention over `past` tokens before the new ones."""
+        if operator.kind == "attention":
+            heads = float(operator.inputs[0].shape[-2].evaluate({}))
+            return float(self.library.mla_prefill(1, new, heads, past=past).latency_s)
+        heads, kv_heads, width, window = (
+            int(operator.attrs[name]) for name in ("n_heads", "n_kv_heads", "qk_dim", "window")
+        )
+        return float(
+            self.library.attention_prefill(1, new, heads, kv_heads, width, window, past=past).latency_s
+        )
 
 
 def _body(graph: OperatorGraph) -> Iterable[tuple[int, Operator]]:

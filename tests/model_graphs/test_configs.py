@@ -6,9 +6,8 @@ from pydantic import ValidationError
 
 from hardware_specs.records.errors import InputError
 from hardware_specs.records.quantities import Kind
+from model_graphs.architectures.deepseek import DeepSeekV3Config
 from model_graphs.configs import (
-    ARCHITECTURE,
-    DeepSeekV3Config,
     Precision,
     list_models,
     read_config_json,
@@ -20,7 +19,12 @@ def hub_config(**changes: object) -> dict[str, object]:
     """A `config.json` as the hub ships it, with keys that are no architecture figures."""
     figures = resolve_model("deepseek-v3").config.model_dump(mode="json")
     figures["rope_scaling"] = {"type": "yarn", **figures["rope_scaling"]}
-    extra = {"architectures": [ARCHITECTURE], "scoring_func": "sigmoid", "use_cache": True, "bos_token_id": 0}
+    extra = {
+        "architectures": ["DeepseekV3ForCausalLM"],
+        "scoring_func": "sigmoid",
+        "use_cache": True,
+        "bos_token_id": 0,
+    }
     return figures | extra | changes
 
 
@@ -114,10 +118,16 @@ def test_every_problem_of_a_config_json_is_told_with_its_line(tmp_path: Path) ->
 
 
 def test_another_architecture_is_refused(tmp_path: Path) -> None:
-    path = written(tmp_path, hub_config(architectures=["LlamaForCausalLM"], scoring_func="softmax"))
+    path = written(tmp_path, hub_config(architectures=["LlamaForCausalML"]))
+    with pytest.raises(InputError, match=r"must be one of .*did you mean LlamaForCausalLM"):
+        resolve_model(str(path))
+
+
+def test_what_an_architecture_cannot_express_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, hub_config(attention_bias=True, scoring_func="softmax"))
     with pytest.raises(InputError, match="must be 'sigmoid'") as caught:
         resolve_model(str(path))
-    assert {problem.path for problem in caught.value.problems} == {"architectures", "scoring_func"}
+    assert {problem.path for problem in caught.value.problems} == {"attention_bias", "scoring_func"}
 
 
 def test_a_figure_that_a_config_json_leaves_open_is_not_guessed(tmp_path: Path) -> None:

@@ -47,4 +47,4 @@ def test_emitting_again_gives_the_committed_bytes(key: str, phase: str) -> None:
     from reference_impl.emission import emit
 
     text = (EMITTED / graph_file_name(key, phase)).read_text(encoding="utf-8")
-    assert graph_to_json(emit(resolve_model(key).config, phase, model=key)) == text
+    assert graph_to_json(emit(resolve_model(key).blueprint, phase, model=key)) == text

@@ -30,11 +30,11 @@ def laid_out(phase: str, layout: Layout) -> dict[str, Operator]:
 
 def test_one_rank_runs_the_emitted_graph() -> None:
     for phase in PHASES:
-        assert apply_layout(v3_graph(phase), Layout.of(V3, gpus=1)) == v3_graph(phase)
+        assert apply_layout(v3_graph(phase), Layout.of(V3.blueprint, gpus=1)) == v3_graph(phase)
 
 
 def test_eight_tensor_parallel_ranks_hold_an_eighth_of_heads_and_widths() -> None:
-    ops = laid_out("decode", Layout.of(V3, gpus=8, tp=8))
+    ops = laid_out("decode", Layout.of(V3.blueprint, gpus=8, tp=8))
     assert ops["self_attn.q_kv_a_proj"].attrs == {"n": 2112, "k": 7168}  # replicated
     assert ops["self_attn.q_b_proj"].attrs == {"n": 3072, "k": 1536}  # 128 / 8 heads of 192
     assert ops["self_attn.o_proj"].attrs == {"n": 7168, "k": 2048}
@@ -45,7 +45,7 @@ def test_eight_tensor_parallel_ranks_hold_an_eighth_of_heads_and_widths() -> Non
 
 
 def test_a_layer_sums_twice_and_the_shared_expert_shares_its_sum() -> None:
-    ops = laid_out("decode", Layout.of(V3, gpus=8, tp=8, ep=8))
+    ops = laid_out("decode", Layout.of(V3.blueprint, gpus=8, tp=8, ep=8))
     sums = [name for name, op in ops.items() if op.collective]
     assert sums == ["self_attn.o_proj.all_reduce", "mlp.add_shared.all_reduce"]
     for name in sums:
@@ -57,7 +57,7 @@ def test_a_layer_sums_twice_and_the_shared_expert_shares_its_sum() -> None:
 
 
 def test_data_parallel_attention_gathers_tokens_for_the_experts_and_scatters_the_sum() -> None:
-    ops = laid_out("decode", Layout.of(V3, gpus=8, dp=8, ep=8))
+    ops = laid_out("decode", Layout.of(V3.blueprint, gpus=8, dp=8, ep=8))
     gather, scatter = ops["mlp.routed.all_gather"].collective, ops["mlp.routed.reduce_scatter"].collective
     assert gather is not None
     assert scatter is not None
@@ -68,7 +68,7 @@ def test_data_parallel_attention_gathers_tokens_for_the_experts_and_scatters_the
 
 
 def test_dispatched_experts_work_on_the_rows_that_arrive() -> None:
-    ops = laid_out("decode", Layout.of(V3, gpus=64, dp=64, ep=64, dispatch=Dispatch.ALL_TO_ALL))
+    ops = laid_out("decode", Layout.of(V3.blueprint, gpus=64, dp=64, ep=64, dispatch=Dispatch.ALL_TO_ALL))
     sent, returned = (
         ops["mlp.routed.experts.dispatch"].collective,
         ops["mlp.routed.experts.combine"].collective,
@@ -83,7 +83,7 @@ def test_dispatched_experts_work_on_the_rows_that_arrive() -> None:
 
 
 def test_the_vocabulary_is_split_and_put_together_again() -> None:
-    graph = apply_layout(v3_graph("decode"), Layout.of(V3, gpus=8, tp=8))
+    graph = apply_layout(v3_graph("decode"), Layout.of(V3.blueprint, gpus=8, tp=8))
     first, last = graph.blocks[0].operators, graph.blocks[-1].operators
     assert [op.kind for op in first] == ["embedding", "all_reduce", "rmsnorm"]
     assert [op.kind for op in last] == ["linear", "all_gather"]
@@ -97,7 +97,7 @@ def test_the_vocabulary_is_split_and_put_together_again() -> None:
 def test_ranks_together_do_the_whole_work_of_what_is_split(phase: str, tp: int, dp: int, ep: int) -> None:
     if tp * dp % ep:
         return
-    layout = Layout.of(V3, gpus=tp * dp, tp=tp, dp=dp, ep=ep)
+    layout = Layout.of(V3.blueprint, gpus=tp * dp, tp=tp, dp=dp, ep=ep)
     whole, local = v3_graph(phase), apply_layout(v3_graph(phase), layout)
     for block, local_block in zip(whole.blocks, local.blocks, strict=True):
         parts = {op.name: op for op in local_block.operators}
@@ -113,14 +113,14 @@ def test_ranks_together_do_the_whole_work_of_what_is_split(phase: str, tp: int, 
 @settings(max_examples=25, deadline=None)
 @given(tp=st.sampled_from(DIVISORS), dp=st.sampled_from(DIVISORS))
 def test_wider_layouts_store_less_a_rank(tp: int, dp: int) -> None:
-    layout = Layout.of(V3, gpus=tp * dp, tp=tp, dp=dp, ep=dp)
-    doubled = Layout.of(V3, gpus=2 * tp * dp, tp=tp, dp=2 * dp, ep=dp)
+    layout = Layout.of(V3.blueprint, gpus=tp * dp, tp=tp, dp=dp, ep=dp)
+    doubled = Layout.of(V3.blueprint, gpus=2 * tp * dp, tp=tp, dp=2 * dp, ep=dp)
     stored = [weight_bytes_per_rank(apply_layout(v3_graph("decode"), each)) for each in (layout, doubled)]
     assert stored[1] < stored[0]
 
 
 def test_a_laid_out_graph_survives_its_file() -> None:
-    layout = Layout.of(V3, gpus=8, dp=8, ep=8, dispatch=Dispatch.ALL_TO_ALL)
+    layout = Layout.of(V3.blueprint, gpus=8, dp=8, ep=8, dispatch=Dispatch.ALL_TO_ALL)
     graph = apply_layout(v3_graph("chunked_prefill"), layout)
     assert graph_from_json(graph_to_json(graph)) == graph
 
@@ -128,14 +128,14 @@ def test_a_laid_out_graph_survives_its_file() -> None:
 def test_a_narrower_rank_never_moves_more_bytes() -> None:
     traffic = []
     for tp in DIVISORS:
-        work = graph_work(apply_layout(v3_graph("chunked_prefill"), Layout.of(V3, gpus=tp, tp=tp)))
+        work = graph_work(apply_layout(v3_graph("chunked_prefill"), Layout.of(V3.blueprint, gpus=tp, tp=tp)))
         traffic.append((work.weight_bytes.exact(POINT), work.flop.exact(POINT)))
     assert traffic == sorted(traffic, reverse=True)
 
 
 def test_every_width_that_does_not_divide_is_told_at_once() -> None:
     with pytest.raises(InputError) as caught:
-        Layout.of(V3, gpus=10, tp=3, dp=2, ep=5)
+        Layout.of(V3.blueprint, gpus=10, tp=3, dp=2, ep=5)
     told = [
         (problem.path, problem.requirement.split(" (")[0], problem.suggestion)
         for problem in caught.value.problems
@@ -144,7 +144,7 @@ def test_every_width_that_does_not_divide_is_told_at_once() -> None:
         ("deployment.gpus", "must be a multiple of the 6 devices of a replica", ""),
         (
             "deployment.tp",
-            "tp must divide num_attention_heads 128 and shared_intermediate_size 2048 and vocab_size 129280",
+            "tp must divide vocab_size 129280 and num_attention_heads 128 and shared_intermediate_size 2048",
             "2",
         ),
         ("deployment.ep", "ep must divide n_routed_experts 256 and tp x dp 6", "2"),
@@ -162,4 +162,4 @@ def test_every_width_that_does_not_divide_is_told_at_once() -> None:
 )
 def test_a_layout_that_cannot_run_is_refused(widths: dict[str, Any], word: str) -> None:
     with pytest.raises(InputError, match=word):
-        Layout.of(V3, **widths)
+        Layout.of(V3.blueprint, **widths)

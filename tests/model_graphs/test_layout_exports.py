@@ -2,7 +2,8 @@
 
 import pytest
 
-from model_graphs.configs import DeepSeekV3Config, resolve_model
+from model_graphs.architectures.deepseek import DeepSeekV3Config
+from model_graphs.configs import resolve_model
 from model_graphs.graph_io import PHASES
 from model_graphs.layout import Dispatch, Layout, apply_layout
 
@@ -13,16 +14,16 @@ from reference_impl.emission import emit
 V3 = resolve_model("deepseek-v3").config
 
 LAYOUTS = {
-    "tp2": Layout.of(V3, gpus=2, tp=2),
-    "tp4": Layout.of(V3, gpus=4, tp=4),
-    "tp8": Layout.of(V3, gpus=8, tp=8),
-    "tp8_ep8": Layout.of(V3, gpus=8, tp=8, ep=8),
-    "tp8_ep4": Layout.of(V3, gpus=8, tp=8, ep=4),
-    "dp8": Layout.of(V3, gpus=8, dp=8),
-    "dp8_ep8": Layout.of(V3, gpus=8, dp=8, ep=8),
-    "tp2_dp4_ep8": Layout.of(V3, gpus=8, tp=2, dp=4, ep=8),
-    "dp8_ep8_alltoall": Layout.of(V3, gpus=8, dp=8, ep=8, dispatch=Dispatch.ALL_TO_ALL),
-    "dp64_ep64_alltoall": Layout.of(V3, gpus=64, dp=64, ep=64, dispatch=Dispatch.ALL_TO_ALL),
+    "tp2": Layout.of(V3.blueprint, gpus=2, tp=2),
+    "tp4": Layout.of(V3.blueprint, gpus=4, tp=4),
+    "tp8": Layout.of(V3.blueprint, gpus=8, tp=8),
+    "tp8_ep8": Layout.of(V3.blueprint, gpus=8, tp=8, ep=8),
+    "tp8_ep4": Layout.of(V3.blueprint, gpus=8, tp=8, ep=4),
+    "dp8": Layout.of(V3.blueprint, gpus=8, dp=8),
+    "dp8_ep8": Layout.of(V3.blueprint, gpus=8, dp=8, ep=8),
+    "tp2_dp4_ep8": Layout.of(V3.blueprint, gpus=8, tp=2, dp=4, ep=8),
+    "dp8_ep8_alltoall": Layout.of(V3.blueprint, gpus=8, dp=8, ep=8, dispatch=Dispatch.ALL_TO_ALL),
+    "dp64_ep64_alltoall": Layout.of(V3.blueprint, gpus=64, dp=64, ep=64, dispatch=Dispatch.ALL_TO_ALL),
 }
 QUICK = [
     ("decode", "tp8_ep8"),
@@ -50,7 +51,10 @@ SMALL = V3.model_copy(
 
 
 def assert_pass_equals_export(phase: str, layout: Layout, config: DeepSeekV3Config = V3) -> None:
-    exported, passed = emit(config, phase, layout), apply_layout(emit(config, phase), layout)
+    exported, passed = (
+        emit(config.blueprint, phase, layout),
+        apply_layout(emit(config.blueprint, phase), layout),
+    )
     for block, other in zip(exported.blocks, passed.blocks, strict=True):
         for operator, rewritten in zip(block.operators, other.operators, strict=True):
             assert rewritten == operator

@@ -18,7 +18,8 @@ from model_graphs.totals import (
     weight_bytes_per_rank,
 )
 
-V3 = resolve_model("deepseek-v3").config
+RECORD = resolve_model("deepseek-v3")
+V3 = RECORD.config
 MAIN_PHASES = ("prefill", "chunked_prefill", "decode")
 
 
@@ -28,7 +29,7 @@ def v3_graph(phase: str) -> OperatorGraph:
 
 
 def test_v3_has_its_published_parameters() -> None:
-    counts = parameter_counts(V3)
+    counts = parameter_counts(RECORD)
     assert counts.total == 671_026_404_352
     assert counts.active == 37_552_282_624
     assert counts.active_without_embedding == 36_625_603_584
@@ -38,18 +39,21 @@ def test_v3_has_its_published_parameters() -> None:
 @pytest.mark.parametrize("phase", MAIN_PHASES)
 @pytest.mark.parametrize("model", ["deepseek-v3", "article-v3"])
 def test_the_graph_stores_exactly_the_parameters(model: str, phase: str) -> None:
-    config = resolve_model(model).config
-    correction_bias = config.n_moe_layers * config.n_routed_experts * 4  # fp32, a buffer
+    record = resolve_model(model)
+    correction_bias = 58 * 256 * 4  # fp32, a buffer
     stored = weight_bytes_by_component(load_graph(model, phase))
-    assert sum(stored.values()) == 2 * parameter_counts(config).total + correction_bias
-    expected = {name: 2 * count for name, count in parameter_counts(config).by_component.items()}
+    assert sum(stored.values()) == 2 * parameter_counts(record).total + correction_bias
+    expected = {name: 2 * count for name, count in parameter_counts(record).by_component.items()}
     assert stored == expected | {"router": expected["router"] + correction_bias}
 
 
 def test_the_mtp_graph_stores_its_module_and_the_shared_embedding_and_head() -> None:
     shared = 2 * V3.vocab_size * V3.hidden_size
     correction_bias = V3.n_routed_experts * 4
-    assert weight_bytes_per_rank(v3_graph("mtp")) == 2 * (parameter_counts(V3).mtp + shared) + correction_bias
+    assert (
+        weight_bytes_per_rank(v3_graph("mtp"))
+        == 2 * (parameter_counts(RECORD).mtp + shared) + correction_bias
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,21 +95,25 @@ def test_causal_attention_does_about_half_of_dense_attention() -> None:
 
 
 def test_v3_caches_one_latent_a_token_and_layer() -> None:
-    (group,) = cache_groups(V3, "bf16")
+    (group,) = cache_groups(v3_graph("prefill"))
     assert (group.layers, group.bytes_per_token, group.window, group.bytes_per_sequence) == (
         61,
         70_272,
         None,
         0,
     )
-    assert cache_groups(V3, "fp8")[0].bytes_per_token == 35_136
-    assert cache_groups(V3, "bf16", mtp_layers=1)[0].bytes_per_token == 62 * 576 * 2
+    assert cache_groups(v3_graph("mtp"))[0].bytes_per_token == 576 * 2
+
+
+def test_an_fp8_cache_is_half_as_big() -> None:
+    (group,) = cache_groups(apply_precision(v3_graph("decode"), None, "fp8", {"bf16"}))
+    assert group.bytes_per_token == 35_136
 
 
 @pytest.mark.parametrize("kv_dtype", ["bf16", "fp8"])
 def test_the_graph_writes_and_reads_what_the_cache_groups_say(kv_dtype: str) -> None:
-    graph = apply_precision(v3_graph("chunked_prefill"), "bf16", kv_dtype, {"bf16"})
-    per_token = sum(group.bytes_per_token for group in cache_groups(V3, kv_dtype))
+    graph = apply_precision(v3_graph("chunked_prefill"), RECORD.storage("bf16"), kv_dtype, {"bf16"})
+    per_token = sum(group.bytes_per_token for group in cache_groups(graph))
     assert graph_work(graph).cache_write_bytes == Expression.parse(f"{per_token}*B*S")
     assert graph_work(graph).cache_read_bytes == Expression.parse(f"{per_token}*B*(S + T)")
 
@@ -121,15 +129,16 @@ GOLDEN_WEIGHTS = {
 }
 LAYOUTS = {
     "tp1": Layout(),
-    "tp8": Layout.of(V3, gpus=8, tp=8),
-    "dp8_ep8": Layout.of(V3, gpus=8, dp=8, ep=8),
-    "dp64_ep64": Layout.of(V3, gpus=64, dp=64, ep=64, dispatch=Dispatch.ALL_TO_ALL),
+    "tp8": Layout.of(V3.blueprint, gpus=8, tp=8),
+    "dp8_ep8": Layout.of(V3.blueprint, gpus=8, dp=8, ep=8),
+    "dp64_ep64": Layout.of(V3.blueprint, gpus=64, dp=64, ep=64, dispatch=Dispatch.ALL_TO_ALL),
 }
 
 
 @pytest.mark.parametrize(("scheme", "layout"), GOLDEN_WEIGHTS)
 def test_weights_of_a_rank(scheme: str, layout: str) -> None:
-    graph = apply_precision(apply_layout(v3_graph("decode"), LAYOUTS[layout]), scheme, "bf16", {"bf16"})
+    local = apply_layout(v3_graph("decode"), LAYOUTS[layout])
+    graph = apply_precision(local, RECORD.storage(scheme), "bf16", {"bf16"})
     assert weight_bytes_per_rank(graph) == GOLDEN_WEIGHTS[scheme, layout]
 
 
@@ -158,8 +167,8 @@ def test_fp8_weights_are_what_the_arithmetic_by_hand_gives(layout: str) -> None:
 
 
 def test_fp8_weights_are_about_a_byte_a_parameter() -> None:
-    graph = apply_precision(v3_graph("prefill"), "fp8", "bf16", {"bf16"})
-    counts = parameter_counts(V3)
+    graph = apply_precision(v3_graph("prefill"), RECORD.storage("fp8"), "bf16", {"bf16"})
+    counts = parameter_counts(RECORD)
     wide = sum(counts.by_component[name] for name in ("embedding", "head", "norm", "router"))
     # a byte and 4 / 16384 of scale; the 2112 rows of q_a and kv_a leave one block half empty
     least = (counts.total - wide) * (1 + 4 / 16384) + 2 * wide
@@ -196,4 +205,4 @@ def test_a_point_outside_the_graph_is_refused() -> None:
     with pytest.raises(InputError, match=r"at\.B  must not be negative; given -1"):
         graph_summary("deepseek-v3", at={"B": -1})
     with pytest.raises(InputError, match="did you mean fp8"):
-        cache_groups(V3, "fp9")
+        graph_summary("deepseek-v3", kv_dtype="fp9")

@@ -12,7 +12,7 @@ pytest.importorskip("torch", reason="the reference implementation needs the extr
 
 from reference_impl.emission import emit
 
-V3 = resolve_model("deepseek-v3").config
+V3 = resolve_model("deepseek-v3").blueprint
 TP8 = Layout.of(V3, gpus=8, tp=8)
 BY_NAME = Plan(
     name="by name",

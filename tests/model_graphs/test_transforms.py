@@ -78,7 +78,7 @@ def test_a_device_without_the_unit_stores_and_notes_each_type() -> None:
 
 
 def test_groups_that_a_layout_cuts_are_noted() -> None:
-    v3 = resolve_model("deepseek-v3").config
+    v3 = resolve_model("deepseek-v3").blueprint
     local = apply_layout(DECODE, Layout.of(v3, gpus=32, tp=32))
     (note,) = apply_plan(local, PLANS["int4"], COMPUTE_DTYPES).notes
     assert "128-wide blocks of int4_g128" in note
@@ -111,9 +111,9 @@ def test_a_plan_file_says_the_same_as_the_plan(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("weights: int5", "must be one of bf16, fp8_block"),
+        ("weights: int5", "must be one of bf16, fp8"),
         ("weights: int4_g128\n    inputs: int8", "must be bf16 or what the weights are stored in"),
-        ("weights: int4_g128\n    inputs: int4_g128", "must be one of bf16, fp8_block, nvfp4, int8"),
+        ("weights: int4_g128\n    inputs: int4_g128", "must be one of bf16, fp8, fp8_block, nvfp4, mxfp4, int8"),
         ("pruning: {pattern: 2of4, fraction: 0.7}", "must be 0.5 under 2of4"),
         ("accumulation: fp16", "accumulation"),
     ],

@@ -8,9 +8,9 @@ from torch import Tensor
 from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 from transformers.modeling_layers import MtpModel
 
-from model_graphs.configs import DeepSeekV3Config
-from reference_impl.deepseek_v3 import DeepSeekV3, MTPStep, build_model
-from reference_impl.deepseek_v3.loading import load_main_model, load_mtp
+from model_graphs.architectures.deepseek import DeepSeekV3Config
+from reference_impl.decoder import Decoder, MTPStep, build_model
+from reference_impl.loading import load_main_model, load_mtp
 
 N_PROMPT, N_DECODED = 24, 8
 TOLERANCE = 1e-5
@@ -27,9 +27,9 @@ class Oracle:
     logits: Tensor
     mtp_logits: Tensor
 
-    def ours(self, config: DeepSeekV3Config | None = None) -> DeepSeekV3:
+    def ours(self, config: DeepSeekV3Config | None = None) -> Decoder:
         """The reference implementation with the same weights, under the same or a mistaken config."""
-        model = build_model(config or self.config)
+        model = build_model((config or self.config).blueprint)
         load_main_model(model, self.hf.state_dict())
         load_mtp(model.mtp[0], self.hf_mtp.state_dict())
         return model
@@ -64,14 +64,12 @@ def hf_config(config: DeepSeekV3Config) -> DeepseekV3Config:
 
 
 @torch.no_grad()
-def prefill(model: DeepSeekV3, ids: Tensor, absorbed: bool) -> Tensor:
+def prefill(model: Decoder, ids: Tensor, absorbed: bool) -> Tensor:
     return model(ids, positions_of(ids), None, absorbed)[0]
 
 
 @torch.no_grad()
-def in_pieces(
-    model: DeepSeekV3, ids: Tensor, sizes: list[int], absorbed: bool
-) -> tuple[Tensor, list[Tensor]]:
+def in_pieces(model: Decoder, ids: Tensor, sizes: list[int], absorbed: bool) -> tuple[Tensor, list[Tensor]]:
     """Logits of all tokens and the caches, the tokens fed in pieces of these sizes."""
     logits, caches, start = [], None, 0
     for piece in ids.split(sizes, 1):
@@ -82,7 +80,7 @@ def in_pieces(
 
 
 @torch.no_grad()
-def mtp_logits(model: DeepSeekV3, ids: Tensor, absorbed: bool = False) -> Tensor:
+def mtp_logits(model: Decoder, ids: Tensor, absorbed: bool = False) -> Tensor:
     _, hidden, _ = model(ids, positions_of(ids))
     next_ids = ids[:, 1:]
     return MTPStep(model)(next_ids, hidden[:, :-1], positions_of(next_ids, 1), None, absorbed)[0]

@@ -10,18 +10,18 @@ from tiny import TINY, distance, positions_of, randomise
 from torch import Tensor
 
 from model_graphs.layout import Dispatch, Layout
-from reference_impl.deepseek_v3 import DeepSeekV3, MTPStep, build_model
-from reference_impl.deepseek_v3.parallel import parallelize
+from reference_impl.decoder import Decoder, MTPStep, build_model
 from reference_impl.kernels import process_groups
+from reference_impl.parallel import parallelize
 
 N_RANKS = 4
 LAYOUTS = {
-    "tp 4": Layout.of(TINY, gpus=4, tp=4),
-    "tp 4, ep 4": Layout.of(TINY, gpus=4, tp=4, ep=4),
-    "tp 4, ep 2": Layout.of(TINY, gpus=4, tp=4, ep=2),
-    "dp 2, tp 2": Layout.of(TINY, gpus=4, tp=2, dp=2),
-    "dp 2, tp 2, ep 4": Layout.of(TINY, gpus=4, tp=2, dp=2, ep=4),
-    "dp 4, ep 4, all-to-all": Layout.of(TINY, gpus=4, dp=4, ep=4, dispatch=Dispatch.ALL_TO_ALL),
+    "tp 4": Layout.of(TINY.blueprint, gpus=4, tp=4),
+    "tp 4, ep 4": Layout.of(TINY.blueprint, gpus=4, tp=4, ep=4),
+    "tp 4, ep 2": Layout.of(TINY.blueprint, gpus=4, tp=4, ep=2),
+    "dp 2, tp 2": Layout.of(TINY.blueprint, gpus=4, tp=2, dp=2),
+    "dp 2, tp 2, ep 4": Layout.of(TINY.blueprint, gpus=4, tp=2, dp=2, ep=4),
+    "dp 4, ep 4, all-to-all": Layout.of(TINY.blueprint, gpus=4, dp=4, ep=4, dispatch=Dispatch.ALL_TO_ALL),
 }
 
 
@@ -39,14 +39,14 @@ def run(rank: int, store: str, results: str) -> None:
     dist.destroy_process_group()
 
 
-def random_model() -> DeepSeekV3:
+def random_model() -> Decoder:
     torch.manual_seed(0)
-    model = build_model(TINY)
+    model = build_model(TINY.blueprint)
     randomise(model)
     return model
 
 
-def outputs(model: DeepSeekV3, ids: Tensor) -> list[Tensor]:
+def outputs(model: Decoder, ids: Tensor) -> list[Tensor]:
     """Logits of a prefill, of a chunk and of a decoded token on top of it, and of the MTP module."""
     first, chunk, token = ids[:, :8], ids[:, 8:12], ids[:, 12:]
     logits, hidden, cache = model(first, positions_of(first))

@@ -3,6 +3,7 @@
 Weights are spread and the router biased: under `transformers`' default initialisation three of these hide.
 """
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -12,8 +13,8 @@ from parity import make_oracle, mtp_logits, prefill
 from tiny import relative
 
 from reference_impl import kernels
-from reference_impl.deepseek_v3 import attention, rotary
 from reference_impl.kernels import experts
+from reference_impl.parts import rotary
 
 RIGHT = 1e-5
 
@@ -51,7 +52,7 @@ def test_ignoring_the_correction_bias_breaks_parity(oracle):
     assert relative(prefill(mistaken, oracle.ids, False), oracle.logits) > 0.78 / 2
 
 
-def route(x_ND, gate_ED, bias_E, topk, n_groups, topk_groups, scale, normalise, *, mistake):
+def route(x_ND, gate_ED, bias_E, topk, n_groups, topk_groups, scale, normalise, *others, mistake):
     logits = F.linear(x_ND.float(), gate_ED.float())
     scores = logits.sigmoid()
     indices = experts._inside_best_groups(scores + bias_E, n_groups, topk_groups).topk(topk, -1).indices
@@ -105,14 +106,17 @@ def test_rotating_halves_instead_of_pairs_breaks_parity(oracle, monkeypatch):
 
 
 def test_leaving_frequencies_unstretched_breaks_parity(oracle, monkeypatch):
-    plain = rotary.inverse_frequencies(oracle.config.model_copy(update={"rope_scaling": None}))
+    (rope,) = oracle.config.blueprint.ropes
+    plain = rotary.inverse_frequencies(replace(rope, scaling=None))
     monkeypatch.setattr(rotary, "inverse_frequencies", lambda config: plain)
     assert relative(prefill(oracle.ours(), oracle.ids, False), oracle.logits) > 0.45 / 2
 
 
 def test_leaving_the_magnitude_out_of_the_softmax_scale_breaks_parity(oracle, monkeypatch):
-    monkeypatch.setattr(attention, "softmax_scale", lambda config: config.qk_head_dim**-0.5)
-    assert relative(prefill(oracle.ours(), oracle.ids, False), oracle.logits) > 0.70 / 2
+    mistaken = oracle.ours()
+    for layer in mistaken.layers:
+        layer.self_attn.scale = 24**-0.5  # of a head of 16 + 8
+    assert relative(prefill(mistaken, oracle.ids, False), oracle.logits) > 0.70 / 2
 
 
 def test_hidden_state_before_embedding_in_the_mtp_projection_breaks_mtp_alone(oracle, monkeypatch):

@@ -11,9 +11,9 @@ from model_graphs.expressions import Expression, total
 from model_graphs.graph import OperatorGraph, Role, Shard
 from model_graphs.graph_io import PHASES, graph_from_json, graph_to_json
 from model_graphs.layout import Dispatch, Layout
-from reference_impl.deepseek_v3 import MTPStep, build_model
-from reference_impl.deepseek_v3.feed_forward import MLP
+from reference_impl.decoder import MTPStep, build_model
 from reference_impl.emission import emit, emit_layers
+from reference_impl.parts.feed_forward import MLP
 from reference_impl.phases import export_phase, phase_of
 
 V3 = resolve_model("deepseek-v3").config
@@ -30,7 +30,7 @@ FIELDS = (
 
 @cache
 def graph(phase: str, layout: Layout | None = None) -> OperatorGraph:
-    return emit(V3, phase, layout)
+    return emit(V3.blueprint, phase, layout)
 
 
 def summed(graph: OperatorGraph, field: str) -> Expression:
@@ -75,7 +75,7 @@ def test_parameters_equal_those_of_transformers():
     from parity import hf_config
     from transformers import DeepseekV3ForCausalLM
 
-    model = build_model(V3, torch.bfloat16, "meta")
+    model = build_model(V3.blueprint, torch.bfloat16, "meta")
     mtp = sum(p.numel() for p in model.mtp.parameters())
     main = sum(p.numel() for p in model.parameters()) - mtp
     with torch.device("meta"):
@@ -112,7 +112,7 @@ def test_causal_flop_is_half_of_dense_attention_and_all_of_the_rest():
 @pytest.mark.parametrize("phase", PHASES)
 def test_layers_of_a_kind_are_alike(phase):
     config = TINY.model_copy(update={"num_hidden_layers": 7, "first_k_dense_replace": 3})
-    unrolled, folded = emit_layers(config, phase), emit(config, phase).blocks
+    unrolled, folded = emit_layers(config.blueprint, phase), emit(config.blueprint, phase).blocks
     again = [(b.name, b.operators) for b in folded for _ in range(b.repeat)]
     assert [(b.name, b.operators) for b in unrolled] == again
 
@@ -120,7 +120,7 @@ def test_layers_of_a_kind_are_alike(phase):
 @pytest.mark.parametrize("absorbed", [False, True], ids=["prefill", "chunked_prefill"])
 def test_a_forward_pass_of_all_61_layers_makes_the_calls_that_the_graph_says(absorbed):
     at = {"B": 2, "S": 5, "T": 11}
-    model = build_model(V3, torch.bfloat16, "meta")
+    model = build_model(V3.blueprint, torch.bfloat16, "meta")
     ids = torch.zeros(2, 5, dtype=torch.int64, device="meta")
     past = [torch.empty(2, 11, 576, dtype=torch.bfloat16, device="meta")] * 61 if absorbed else None
     with torch.no_grad(), KernelCounter() as counter:
@@ -133,7 +133,7 @@ def test_a_forward_pass_of_all_61_layers_makes_the_calls_that_the_graph_says(abs
 
 def tiny_inputs(phase: str, n_sequences: int, n_new: int, n_past: int) -> tuple:
     ids = torch.randint(0, TINY.vocab_size, (n_sequences, n_new))
-    past = [torch.randn(n_sequences, n_past, TINY.latent_dim) for _ in range(TINY.num_hidden_layers)]
+    past = [torch.randn(n_sequences, n_past, 32 + 8) for _ in range(TINY.num_hidden_layers)]
     positions = positions_of(ids, 0 if phase == "prefill" else n_past)
     if phase == "mtp":
         return ids, torch.randn(n_sequences, n_new, TINY.hidden_size), positions, past[0], True
@@ -144,9 +144,9 @@ def tiny_inputs(phase: str, n_sequences: int, n_new: int, n_past: int) -> tuple:
 @torch.no_grad()
 def test_an_exported_phase_runs_at_other_sizes_exactly_as_the_model(phase):
     torch.manual_seed(0)
-    model = build_model(TINY)
+    model = build_model(TINY.blueprint)
     randomise(model)
-    program = export_phase(phase_of(model, TINY, phase)).module()
+    program = export_phase(phase_of(model, phase)).module()
     root = MTPStep(model) if phase == "mtp" else model
     one_token = phase in ("decode", "mtp")
     for n_sequences, n_new, n_past in ((3, 7, 5), (1, 12, 40)):
@@ -196,12 +196,12 @@ def test_the_latent_cache_is_an_operand_with_the_role_of_a_cache():
 
 def test_an_unknown_phase_names_the_nearest():
     with pytest.raises(InputError, match="did you mean decode"):
-        emit(TINY, "decoding")
+        emit(TINY.blueprint, "decoding")
 
 
 def test_a_model_without_mtp_has_no_mtp_phase():
     with pytest.raises(InputError, match="num_nextn_predict_layers"):
-        emit(TINY.model_copy(update={"num_nextn_predict_layers": 0}), "mtp")
+        emit(TINY.model_copy(update={"num_nextn_predict_layers": 0}).blueprint, "mtp")
 
 
 @pytest.mark.parametrize(
@@ -211,18 +211,18 @@ def test_work_outside_kernels_is_refused(monkeypatch, change, operator):
     plain = MLP.forward
     monkeypatch.setattr(MLP, "forward", lambda self, x: change(plain(self, x)))
     with pytest.raises(ValueError, match=f"mlp calls aten.{operator}, which is neither a kernel nor a view"):
-        emit(TINY, "prefill")
+        emit(TINY.blueprint, "prefill")
 
 
-TP8 = Layout.of(V3, gpus=8, tp=8)
-DP8 = Layout.of(V3, gpus=8, dp=8, ep=8)
-EP64 = Layout.of(V3, gpus=64, dp=64, ep=64, dispatch=Dispatch.ALL_TO_ALL)
-EP8 = Layout.of(V3, gpus=8, dp=8, ep=8, dispatch=Dispatch.ALL_TO_ALL)
+TP8 = Layout.of(V3.blueprint, gpus=8, tp=8)
+DP8 = Layout.of(V3.blueprint, gpus=8, dp=8, ep=8)
+EP64 = Layout.of(V3.blueprint, gpus=64, dp=64, ep=64, dispatch=Dispatch.ALL_TO_ALL)
+EP8 = Layout.of(V3.blueprint, gpus=8, dp=8, ep=8, dispatch=Dispatch.ALL_TO_ALL)
 LAYOUTS = {
-    "tp 2": Layout.of(V3, gpus=2, tp=2),
-    "tp 4": Layout.of(V3, gpus=4, tp=4),
+    "tp 2": Layout.of(V3.blueprint, gpus=2, tp=2),
+    "tp 4": Layout.of(V3.blueprint, gpus=4, tp=4),
     "tp 8": TP8,
-    "tp 8, ep 8": Layout.of(V3, gpus=8, tp=8, ep=8),
+    "tp 8, ep 8": Layout.of(V3.blueprint, gpus=8, tp=8, ep=8),
     "dp 8, ep 8": DP8,
     "dp 8, ep 8, all-to-all": EP8,
     "dp 64, ep 64, all-to-all": EP64,
@@ -280,5 +280,5 @@ def test_ranks_of_a_layout_share_the_sharded_work_and_weights(name, phase):
 
 @pytest.mark.parametrize(("n_dense", "blocks"), [(0, ["moe_layer"]), (4, ["dense_layer"])])
 def test_a_model_with_layers_of_one_kind_has_one_block_of_layers(n_dense, blocks):
-    emitted = emit(TINY.model_copy(update={"first_k_dense_replace": n_dense}), "decode")
+    emitted = emit(TINY.model_copy(update={"first_k_dense_replace": n_dense}).blueprint, "decode")
     assert [(b.name, b.repeat) for b in emitted.blocks] == [("embedding", 1), (blocks[0], 4), ("head", 1)]

@@ -27,6 +27,8 @@ CALLS = {
     "add_rmsnorm": (rand(2, 3, 8), rand(2, 3, 8), rand(8), 1e-6),
     "linear": (rand(2, 3, 8), rand(5, 8)),
     "rope": (rand(2, 3, 4, 6), rand(2, 3, 3), rand(2, 3, 3)),
+    "rope_qk": (rand(2, 3, 4, 6), rand(2, 3, 2, 6), rand(2, 3, 2), rand(2, 3, 2), False),
+    "grouped_attention": (rand(2, 3, 4, 5), rand(2, 7, 2, 10), 0.3, 4, rand(4)),
     "silu_mul": (rand(2, 3, 8),),
     "add": (rand(2, 3), rand(2, 3)),
     "concat": (rand(2, 3, 4), rand(2, 3, 5)),
@@ -128,9 +130,7 @@ def test_causal_attention_counts_the_pairs_that_a_query_sees():
 def test_a_cache_append_writes_the_new_rows_and_reads_no_cache():
     cache = Operand((2, 7, 10), "bf16", 2, Role.CACHE)
     grown = Operand((2, 10, 10), "bf16", 2, Role.CACHE)
-    call = Call(
-        {"past_BTM": cache, "latent_BSL": activation(2, 3, 6), "rope_BSP": activation(2, 3, 4)}, (grown,), {}
-    )
+    call = Call({"past": cache, "first": activation(2, 3, 6), "second": activation(2, 3, 4)}, (grown,), {})
     work = KERNELS["kv_append"].work(call)
     # 2 sequences x 3 tokens x 10 wide x 2 bytes
     assert (work.cache_read_bytes, work.cache_write_bytes, work.activation_read_bytes) == (0, 120, 120)

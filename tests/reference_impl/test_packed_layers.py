@@ -7,7 +7,7 @@ from torch import nn
 
 from model_graphs.transforms import PLANS, Plan, Rule, pruned_plan
 from reference_impl import kernels
-from reference_impl.deepseek_v3 import build_model
+from reference_impl.decoder import build_model
 from reference_impl.formats import elements
 from reference_impl.kernels.accumulation import summed
 from reference_impl.layers import Linear
@@ -21,7 +21,7 @@ needs_x86_kernels = pytest.mark.skipif(
 
 def tiny(plan=None, seed=0):
     torch.manual_seed(seed)
-    model = build_model(TINY)
+    model = build_model(TINY.blueprint)
     randomise(model)
     if plan is not None:
         transform(model, plan)

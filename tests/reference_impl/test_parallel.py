@@ -7,7 +7,7 @@ from ranks import LAYOUTS, N_RANKS, random_model, run
 from tiny import TINY
 
 from model_graphs.layout import Layout
-from reference_impl.deepseek_v3.parallel import parallelize
+from reference_impl.parallel import parallelize
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +33,14 @@ def shards(layout, module):
 
 
 def test_a_rank_keeps_its_part_of_the_gate_and_its_part_of_the_up_projection():
-    first, second = shards(Layout.of(TINY, gpus=2, tp=2), "layers.0.mlp.gate_up_proj")
+    first, second = shards(Layout.of(TINY.blueprint, gpus=2, tp=2), "layers.0.mlp.gate_up_proj")
     gate, up = random_model().layers[0].mlp.gate_up_proj.weight.chunk(2)
     assert torch.equal(first, torch.cat([gate[:128], up[:128]]))
     assert torch.equal(second, torch.cat([gate[128:], up[128:]]))
 
 
 def test_ranks_hold_whole_experts_over_ep_and_their_width_over_the_rest():
-    layout = Layout.of(TINY, gpus=4, tp=4, ep=2)
+    layout = Layout.of(TINY.blueprint, gpus=4, tp=4, ep=2)
     whole = random_model().layers[1].mlp.routed.experts.down_proj
     for rank in range(4):
         model = random_model()
@@ -54,4 +54,6 @@ def test_ranks_hold_whole_experts_over_ep_and_their_width_over_the_rest():
 def test_replicated_weights_are_whole_on_every_rank():
     for name in ("layers.1.self_attn.q_kv_a_proj", "layers.1.mlp.routed.gate", "layers.1.closing_norm"):
         whole = random_model().get_submodule(name).weight
-        assert all(torch.equal(shard, whole) for shard in shards(Layout.of(TINY, gpus=2, tp=2), name))
+        assert all(
+            torch.equal(shard, whole) for shard in shards(Layout.of(TINY.blueprint, gpus=2, tp=2), name)
+        )

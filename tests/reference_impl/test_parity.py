@@ -57,34 +57,36 @@ def test_rotary_tables_of_the_full_config_equal_transformers():
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     from model_graphs.configs import resolve_model
-    from reference_impl.deepseek_v3.rotary import inverse_frequencies, rotary_scale, softmax_scale
+    from reference_impl.parts.rotary import inverse_frequencies
 
     config = resolve_model("deepseek-v3").config
     wanted, factor = ROPE_INIT_FUNCTIONS["yarn"](hf_config(config), "cpu")
-    assert distance(inverse_frequencies(config), wanted) < 2e-8
-    assert rotary_scale(config) == factor == 1.0
-    assert softmax_scale(config) == pytest.approx(192**-0.5 * 1.3688879454113936**2, rel=1e-12)
+    (rope,) = config.blueprint.ropes
+    assert distance(inverse_frequencies(rope), wanted) < 2e-8
+    assert rope.scaling.magnitude == factor == 1.0
+    wanted_scale = 192**-0.5 * 1.3688879454113936**2
+    assert config.blueprint.layers[0].mixer.scale == pytest.approx(wanted_scale, rel=1e-12)
 
 
 def test_a_missing_tensor_is_named(oracle):
     from hardware_specs.records.errors import InputError
-    from reference_impl.deepseek_v3 import build_model
-    from reference_impl.deepseek_v3.loading import load_main_model
+    from reference_impl.decoder import build_model
+    from reference_impl.loading import load_main_model
 
     state = dict(oracle.hf.state_dict())
     del state["model.layers.2.mlp.gate.weight"], state["model.norm.weight"]
     with pytest.raises(InputError) as caught:
-        load_main_model(build_model(oracle.config), state)
+        load_main_model(build_model(oracle.config.blueprint), state)
     assert {p.path for p in caught.value.problems} == {"model.layers.2.mlp.gate.weight", "model.norm.weight"}
 
 
 def test_a_tensor_of_another_shape_is_refused_with_both_shapes(oracle):
     from hardware_specs.records.errors import InputError
-    from reference_impl.deepseek_v3 import build_model
-    from reference_impl.deepseek_v3.loading import load_main_model
+    from reference_impl.decoder import build_model
+    from reference_impl.loading import load_main_model
 
     state = dict(oracle.hf.state_dict()) | {"lm_head.weight": torch.zeros(3, 128)}
     with pytest.raises(
         InputError, match=r"lm_head.weight  must have the shape \[512, 128\]; given \[3, 128\]"
     ):
-        load_main_model(build_model(oracle.config), state)
+        load_main_model(build_model(oracle.config.blueprint), state)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from model_graphs.configs import DeepSeekV3Config, RopeScaling
+from model_graphs.architectures.deepseek import DeepSeekV3Config, RopeScaling
 
 YARN = RopeScaling(
     factor=40.0,

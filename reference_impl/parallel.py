@@ -6,13 +6,13 @@ routed experts lie on all ranks, whole ones over `ep` and their width over `moe_
 through `tp` first, then `dp`.
 """
 
+import torch
 from torch import Tensor, nn
 
 from model_graphs.graph import Shard
 from model_graphs.layout import Dispatch, Layout
-from reference_impl.deepseek_v3.attention import MLA
-from reference_impl.deepseek_v3.feed_forward import MLP, Experts, MoE
-from reference_impl.deepseek_v3.model import DeepSeekV3
+from model_graphs.sharding import local_heads
+from reference_impl.decoder import Decoder
 from reference_impl.layers import (
     AllGather,
     AllReduce,
@@ -22,8 +22,13 @@ from reference_impl.layers import (
     ExpertDispatch,
     Layer,
     Linear,
+    QKVLinear,
     ReduceScatter,
+    RMSNorm,
 )
+from reference_impl.parts.attention import AttentionCore, GroupedAttention
+from reference_impl.parts.feed_forward import MLP, Experts, MoE
+from reference_impl.parts.latent_attention import MLA
 
 
 class DispatchedExperts(nn.Module):
@@ -42,7 +47,7 @@ class DispatchedExperts(nn.Module):
         return self.combine(self.experts(x_RD, weights_R1, experts_R1), indices_NK, splits)
 
 
-def parallelize(model: DeepSeekV3, layout: Layout, rank: int = 0) -> None:
+def parallelize(model: Decoder, layout: Layout, rank: int = 0) -> None:
     """Turn the whole model into what a rank of the layout holds and runs."""
     for layer in [module for module in model.modules() if isinstance(module, Layer)]:
         _shard(layer, layout, rank)
@@ -56,24 +61,64 @@ def parallelize(model: DeepSeekV3, layout: Layout, rank: int = 0) -> None:
 
 def _shard(layer: Layer, layout: Layout, rank: int) -> None:
     """Replace the layer's weights by the rank's part of them."""
-    tp_rank = rank % layout.tp
+    tp, tp_rank = layout.tp, rank % layout.tp
     if isinstance(layer, Experts):
         _shard_experts(layer, layout, rank)
     elif isinstance(layer, Embedding):
-        layer.weight = _part(layer.weight, 0, layout.tp, tp_rank)
+        layer.weight = _part(layer.weight, 0, tp, tp_rank)
         layer.first_row = tp_rank * layer.weight.shape[0]
-    elif isinstance(layer, Linear) and layer.shard is Shard.ROW:
-        layer.weight = _part(layer.weight, 1, layout.tp, tp_rank)
-    elif isinstance(layer, Linear) and layer.shard in (Shard.COLUMN, Shard.VOCAB):
-        layer.weight = _part(layer.weight, 0, layout.tp, tp_rank, layer.parts)
+    elif isinstance(layer, QKVLinear):
+        _shard_projection(layer, tp, tp_rank)
+    elif isinstance(layer, Linear):
+        _shard_linear(layer, tp, tp_rank)
+    elif isinstance(layer, AttentionCore) and layer.sinks is not None:
+        layer.sinks = _part(layer.sinks, 0, tp, tp_rank)
+    elif isinstance(layer, RMSNorm) and layer.shard is Shard.COLUMN:
+        layer.weight = _part(layer.weight, 0, tp, tp_rank)
+
+
+def _shard_linear(layer: Linear, tp: int, tp_rank: int) -> None:
+    """Rows or columns of the product; a bias joins a sum over ranks once."""
+    if layer.shard is Shard.ROW:
+        layer.weight = _part(layer.weight, 1, tp, tp_rank)
+        if layer.bias is not None:
+            layer.bias = _once(layer.bias, tp_rank)
+    elif layer.shard in (Shard.COLUMN, Shard.VOCAB):
+        layer.weight = _part(layer.weight, 0, tp, tp_rank, layer.parts)
+        if layer.bias is not None:
+            layer.bias = _part(layer.bias, 0, tp, tp_rank, layer.parts)
+
+
+def _shard_projection(layer: QKVLinear, tp: int, tp_rank: int) -> None:
+    """The rank's heads of queries, and its heads of keys and values or its copy of one."""
+    heads, kv_heads = layer.heads, layer.kv_heads
+    mine, mine_kv = local_heads(heads, tp), local_heads(kv_heads, tp)
+    first_kv = tp_rank * mine_kv if kv_heads >= tp else tp_rank // (tp // kv_heads)
+    keys = range(heads + first_kv, heads + first_kv + mine_kv)
+    rows = [*range(tp_rank * mine, (tp_rank + 1) * mine), *keys, *(key + kv_heads for key in keys)]
+    for name in ("weight", "bias"):
+        whole = getattr(layer, name)
+        if whole is not None:
+            by_head = whole.unflatten(0, (-1, layer.head_dim))
+            setattr(layer, name, nn.Parameter(by_head[rows].flatten(0, 1), requires_grad=False))
+    layer.heads, layer.kv_heads = mine, mine_kv
 
 
 def _shard_experts(experts: Experts, layout: Layout, rank: int) -> None:
     ep_rank, width_rank = divmod(rank, layout.moe_tp)
-    for name, axis, parts in (("gate_up_proj", 1, 2), ("down_proj", 2, 1)):
+    cut = [("gate_up_proj", 1, 2), ("down_proj", 2, 1)]
+    if experts.gate_up_bias is not None and experts.down_bias is not None:
+        cut.append(("gate_up_bias", 1, 2))
+        experts.down_bias = _once(_part(experts.down_bias, 0, layout.ep, ep_rank), width_rank)
+    for name, axis, parts in cut:
         held = _part(getattr(experts, name), 0, layout.ep, ep_rank)
         setattr(experts, name, _part(held, axis, layout.moe_tp, width_rank, parts))
     experts.first_expert = ep_rank * experts.down_proj.shape[0]
+
+
+def _once(bias: Tensor, rank: int) -> nn.Parameter:
+    """The bias on the first rank and zeros on the others, because their results are summed."""
+    return nn.Parameter(bias if rank == 0 else torch.zeros_like(bias), requires_grad=False)
 
 
 def _part(weight: Tensor, axis: int, n_ranks: int, rank: int, parts: int = 1) -> nn.Parameter:
@@ -100,12 +145,13 @@ def _meet(module: nn.Module, tp: int) -> None:
 
     A mixture sums its routed and its shared part in one.
     """
-    if isinstance(module, MLA):
+    if isinstance(module, GroupedAttention | MLA):
         _after(module.o_proj, "all_reduce", AllReduce("tp", tp))
     elif isinstance(module, MLP) and module.down_proj.component != "shared_expert":
         _after(module.down_proj, "all_reduce", AllReduce("tp", tp))
     elif isinstance(module, MoE):
-        _after(module.add_shared, "all_reduce", AllReduce("tp", tp))
+        last = module.routed.experts if module.add_shared is None else module.add_shared
+        _after(last, "all_reduce", AllReduce("tp", tp))
     elif isinstance(module, Embedding):
         _after(module, "all_reduce", AllReduce("tp", tp))
     elif isinstance(module, Linear) and module.shard is Shard.VOCAB:

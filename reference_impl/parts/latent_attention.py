@@ -1,4 +1,4 @@
-"""Multi-head latent attention of DeepSeek V3, naive and absorbed, over one latent cache a layer.
+"""Multi-head latent attention, naive and absorbed, over one latent cache a layer.
 
 Dimensions in names: B sequences, S new tokens, T tokens in the cache with the new ones, D hidden, H heads of
 this rank, C content width of a head (`qk_nope_head_dim`), P position width (`qk_rope_head_dim`), V value
@@ -9,22 +9,14 @@ References: DeepSeek-V2 report (arXiv 2405.04434) section 2.1 and appendix C.
 
 from torch import Tensor, nn
 
-from model_graphs.configs import DeepSeekV3Config
+from model_graphs.blueprint import LatentAttentionSpec
 from model_graphs.graph import Shard
 from reference_impl import kernels
-from reference_impl.deepseek_v3.rotary import softmax_scale
-from reference_impl.layers import Layer, Linear, RMSNorm, Rope
+from reference_impl.layers import KvAppend, Layer, Linear, RMSNorm, Rope
+from reference_impl.parts.rotary import Tables
 
 COMPONENT = "attention"
 LATENT_NORM_EPS = 1e-6  # DeepSeek's code leaves it at the class default, whatever the config says
-
-
-class KvAppend(Layer):
-    """The new tokens' latents and rotated keys into the cache."""
-
-    def forward(self, past_BTM: Tensor | None, latent_BSL: Tensor, k_BSP: Tensor) -> Tensor:
-        """The cache with the new tokens."""
-        return kernels.kv_append(past_BTM, latent_BSL, k_BSP)
 
 
 class AbsorbQuery(Layer):
@@ -64,14 +56,15 @@ class NaiveAttention(Layer):
 class MLA(nn.Module):
     """Queries and key-values through low-rank latents; only the latent of key-values is cached."""
 
-    def __init__(self, config: DeepSeekV3Config) -> None:
+    def __init__(self, spec: LatentAttentionSpec, D: int, table: int) -> None:
         super().__init__()
-        D, H, Q, L = config.hidden_size, config.num_attention_heads, config.q_lora_rank, config.kv_lora_rank
-        C, P, V = config.qk_nope_head_dim, config.qk_rope_head_dim, config.v_head_dim
+        H, Q, L = spec.heads, spec.q_rank, spec.kv_rank
+        C, P, V = spec.content, spec.position, spec.value
         self.latent_widths = (Q, L, P)
         self.query_widths = (C, P)
         self.kv_widths = (C, V)
-        self.scale = softmax_scale(config)
+        self.scale = spec.scale
+        self.table = table
 
         self.q_kv_a_proj = Linear(D, Q + L + P, COMPONENT)
         self.q_a_layernorm = RMSNorm(Q, LATENT_NORM_EPS)
@@ -87,10 +80,16 @@ class MLA(nn.Module):
         self.naive_attention = NaiveAttention(COMPONENT, Shard.HEAD)
         self.o_proj = Linear(H * V, D, COMPONENT, Shard.ROW)
 
+    @property
+    def cache_widths(self) -> tuple[int, ...]:
+        """Shape of a token's rows in the cache of this rank."""
+        return (sum(self.latent_widths[1:]),)
+
     def forward(
-        self, x_BSD: Tensor, rotary: tuple[Tensor, Tensor], past_BTM: Tensor | None, absorbed: bool
+        self, x_BSD: Tensor, tables: Tables, past_BTM: Tensor | None, absorbed: bool
     ) -> tuple[Tensor, Tensor]:
         """Attention output [B, S, D] and the cache [B, T, M] with the new tokens in it."""
+        rotary = tables[self.table]
         q_BSQ, latent_BSL, k_BSP = self.q_kv_a_proj(x_BSD).split(self.latent_widths, -1)
 
         q_BSHX = self.q_b_proj(self.q_a_layernorm(q_BSQ)).unflatten(-1, (-1, sum(self.query_widths)))

@@ -1,0 +1,25 @@
+"""Architectures that there is a reference implementation of: a config in `config.json`'s words for each."""
+
+from collections.abc import Mapping
+
+from model_graphs.architectures.base import ModelConfig
+from model_graphs.architectures.deepseek import DeepSeekV3Config
+from model_graphs.architectures.gpt_oss import GptOssConfig
+from model_graphs.architectures.llama import LlamaConfig
+from model_graphs.architectures.minimax import MiniMaxM2Config
+from model_graphs.architectures.qwen import Qwen2Config, Qwen3Config, Qwen3MoeConfig
+
+CONFIGS: tuple[type[ModelConfig], ...] = (
+    DeepSeekV3Config,
+    LlamaConfig,
+    Qwen2Config,
+    Qwen3Config,
+    Qwen3MoeConfig,
+    GptOssConfig,
+    MiniMaxM2Config,
+)
+
+#: class of the config by the name under `architectures` of a `config.json`
+ARCHITECTURES: Mapping[str, type[ModelConfig]] = {name: kind for kind in CONFIGS for name in kind.names}
+
+__all__ = ["ARCHITECTURES", "CONFIGS", "ModelConfig"]

@@ -1,0 +1,1 @@
+"""Parts that the reference models are built from: attention, feed-forward, positions."""
