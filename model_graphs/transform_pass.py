@@ -18,6 +18,7 @@ from model_graphs.transforms import Plan, Rule
 
 #: element types whose scale is known only after the whole tensor was read once
 WHOLE_TENSOR_SCALES = ("int8",)
+LATENT_ATTENTION = ("attention", "mla_attention")
 
 
 def apply_plan(graph: OperatorGraph, plan: Plan, supported_compute: Collection[str]) -> OperatorGraph:
@@ -25,7 +26,7 @@ def apply_plan(graph: OperatorGraph, plan: Plan, supported_compute: Collection[s
 
     `supported_compute` lists what the device has matrix units for, of `model_graphs.dtypes.COMPUTE_DTYPES`.
     """
-    if not plan.rules or (graph.phase == "mtp" and not plan.mtp):
+    if plan.changes_nothing or (graph.phase == "mtp" and not plan.mtp):
         return graph
     blocks = tuple(_PlanPass(plan, supported_compute).run(block) for block in graph.blocks)
     notes = tuple(_notes(graph, plan, supported_compute))
@@ -90,7 +91,7 @@ class _PlanPass(BlockRewriter):
     def _rewritten(self, operator: Operator, rule: Rule | None) -> int:
         deps = self.moved(operator)
         if rule is None:
-            return self.append(operator, deps)
+            return self.append(_summed(operator, self._plan.attention_sums), deps)
         dtype = compute_dtype(rule, self._supported)
         if operator.kind == "ep_dispatch":
             if dtype == "bf16":
@@ -114,6 +115,13 @@ class _PlanPass(BlockRewriter):
         if key not in self._quantised:
             self._quantised[key] = self.append(_quantize(consumer, x, dtype), [source])
         return [self._quantised[key], *others]
+
+
+def _summed(operator: Operator, accumulation: str) -> Operator:
+    """The operator, with what its sums are added in where it is latent attention."""
+    if operator.kind not in LATENT_ATTENTION or accumulation == "fp32":
+        return operator
+    return replace(operator, attrs={**operator.attrs, "accumulation": accumulation})
 
 
 def _stored(operator: Operator, rule: Rule) -> Operator:

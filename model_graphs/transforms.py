@@ -24,6 +24,9 @@ PRODUCT_KINDS = ("linear", "moe_experts")
 INNER_PRODUCTS = ("attention", "mlp", "shared_expert", "moe")
 
 
+Accumulation = Literal["fp32", "bf16", "bf16_compensated"]
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,7 +56,7 @@ class Rule(_Record):
     weights: str = Field("bf16", description="what weights are stored in")
     inputs: str = Field("bf16", description="what the input is quantised to before the product")
     pruning: Pruning | None = None
-    accumulation: Literal["fp32", "bf16", "bf16_compensated"] = Field(
+    accumulation: Accumulation = Field(
         "fp32", description="what the partial sums over blocks of the inner width are added in"
     )
 
@@ -87,12 +90,21 @@ def _dtype_problems(rule: Rule) -> Iterator[Problem]:
 
 
 class Plan(_Record):
-    """Rules in order of precedence. `mtp` says whether multi-token prediction modules follow them too."""
+    """Rules in order of precedence. `mtp` says whether multi-token prediction modules follow them too.
+
+    `attention_sums` is what latent attention adds the weighted values of blocks of keys in.
+    """
 
     schema_version: Literal[1] = 1
     name: str = Field(min_length=1)
     rules: tuple[Rule, ...] = ()
+    attention_sums: Accumulation = "fp32"
     mtp: bool = True
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the plain model is left as it is."""
+        return not self.rules and self.attention_sums == "fp32"
 
     def rule_for(self, kind: str, component: str, name: str) -> Rule | None:
         """The rule of an operator; None where the plan leaves it as it is."""
@@ -103,6 +115,12 @@ class Plan(_Record):
 
 def _one_rule(name: str, **what: object) -> Plan:
     return Plan(name=name, rules=(Rule.model_validate({"products": INNER_PRODUCTS, **what}),))
+
+
+def _summed(name: str, dtype: str, accumulation: Accumulation) -> Plan:
+    """Every sum of blocks, of products and of latent attention, added in few bits."""
+    plan = _one_rule(name, weights=dtype, inputs=dtype, accumulation=accumulation)
+    return plan.model_copy(update={"attention_sums": accumulation})
 
 
 def pruned_plan(fraction: float) -> Plan:
@@ -146,10 +164,10 @@ PLANS: Mapping[str, Plan] = {
         _MIXED,
         _one_rule("2of4", pruning=Pruning(pattern="2of4")),
         _one_rule("fp8_2of4", weights="fp8_block", inputs="fp8_block", pruning=Pruning(pattern="2of4")),
-        _one_rule("fp8_bf16_sums", weights="fp8_block", inputs="fp8_block", accumulation="bf16"),
-        _one_rule(
-            "fp8_compensated", weights="fp8_block", inputs="fp8_block", accumulation="bf16_compensated"
-        ),
+        _summed("bf16_sums", "bf16", "bf16"),
+        _summed("compensated_sums", "bf16", "bf16_compensated"),
+        _summed("fp8_bf16_sums", "fp8_block", "bf16"),
+        _summed("fp8_compensated_sums", "fp8_block", "bf16_compensated"),
     )
 }
 

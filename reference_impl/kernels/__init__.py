@@ -31,6 +31,7 @@ from reference_impl.kernels.experts import moe_experts, moe_route
 from reference_impl.kernels.packed import packed_linear, quantize
 from reference_impl.kernels.packed_experts import packed_experts
 from reference_impl.kernels.registry import KERNELS, Call, Kernel, Operand, Work, plain_kernels
+from reference_impl.kernels.summed_attention import summed_attention, summed_mla_attention
 
 __all__ = [
     "KERNELS",
@@ -65,4 +66,6 @@ __all__ = [
     "rope",
     "rope_qk",
     "silu_mul",
+    "summed_attention",
+    "summed_mla_attention",
 ]

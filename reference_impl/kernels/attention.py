@@ -92,7 +92,7 @@ def _masked(scores_BHST: Tensor, window: int = 0) -> Tensor:
     return scores_BHST.masked_fill(~seen_ST, float("-inf"))
 
 
-def _softmax(scores_BHST: Tensor) -> Tensor:
+def causal_softmax(scores_BHST: Tensor) -> Tensor:
     """Causal probabilities in fp32."""
     return _masked(scores_BHST).float().softmax(-1).to(scores_BHST.dtype)
 
@@ -141,7 +141,7 @@ def mla_attention(q_BSHL: Tensor, q_BSHP: Tensor, cache_BTM: Tensor, scale: floa
     latent_BTL, rope_BTP = cache_BTM.split([q_BSHL.shape[3], q_BSHP.shape[3]], -1)
     scores = torch.einsum("bshl,btl->bhst", q_BSHL, latent_BTL)
     scores = (scores + torch.einsum("bshp,btp->bhst", q_BSHP, rope_BTP)) * scale
-    return torch.einsum("bhst,btl->bshl", _softmax(scores), latent_BTL).contiguous()
+    return torch.einsum("bhst,btl->bshl", causal_softmax(scores), latent_BTL).contiguous()
 
 
 def _attention_fake(
@@ -182,7 +182,7 @@ def attention(
     """Naive multi-head attention [B, S, H, V]; the position part of the key is one for all heads."""
     scores = torch.einsum("bshc,bthc->bhst", q_BSHC, k_BTHC)
     scores = (scores + torch.einsum("bshp,btp->bhst", q_BSHP, k_BTP)) * scale
-    return torch.einsum("bhst,bthv->bshv", _softmax(scores), v_BTHV).contiguous()
+    return torch.einsum("bhst,bthv->bshv", causal_softmax(scores), v_BTHV).contiguous()
 
 
 def _grouped_fake(

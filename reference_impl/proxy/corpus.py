@@ -1,7 +1,7 @@
 """The proxy's text: source files of the Python standard library, as bytes, parted by file.
 
-A file goes to evaluation or to training by a hash of its name, so that no passage is in both. Which files there
-are depends on the Python version; their hash is recorded with every result.
+A file goes to evaluation or to training by a hash of its name, so that no passage is in both. Which files
+there are depends on the Python version; their hash is recorded with every result.
 """
 
 import sysconfig
@@ -20,7 +20,18 @@ VOCABULARY = 256
 EVALUATION_SHARE = 8
 #: folders whose files are not ordinary code, or not part of every installation
 _LEFT_OUT = frozenset(
-    {"__pycache__", "encodings", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "site-packages", "test", "tests", "turtledemo"}
+    {
+        "__pycache__",
+        "encodings",
+        "ensurepip",
+        "idlelib",
+        "lib2to3",
+        "pydoc_data",
+        "site-packages",
+        "test",
+        "tests",
+        "turtledemo",
+    }
 )
 
 

@@ -89,7 +89,9 @@ class Trained:
         return {name: str(value) for name, value in {**facts, **asdict(self.recipe)}.items()}
 
 
-def train(corpus: Corpus, seed: int, recipe: Recipe | None = None, tell: Tell = lambda done, of: None) -> Trained:
+def train(
+    corpus: Corpus, seed: int, recipe: Recipe | None = None, tell: Tell = lambda done, of: None
+) -> Trained:
     """The proxy of this seed. The same corpus, seed, recipe and number of threads give the same weights."""
     recipe = recipe or Recipe()
     torch.manual_seed(seed)
@@ -97,7 +99,10 @@ def train(corpus: Corpus, seed: int, recipe: Recipe | None = None, tell: Tell = 
     _initialise(model)
     matrices = [p for p in model.parameters() if p.dim() > 1]
     others = [p for p in model.parameters() if p.dim() == 1]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
     optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.95))
     short = Windows(corpus.training, recipe.short_length, seed)
     long = Windows(corpus.training, recipe.long_length, seed + 1)
@@ -113,7 +118,9 @@ def train(corpus: Corpus, seed: int, recipe: Recipe | None = None, tell: Tell = 
     return Trained(model, seed, recipe, corpus.hash, loss)
 
 
-def _step(model: Decoder, optimiser: torch.optim.Optimizer, batch: tuple[Tensor, Tensor], rate: float) -> float:
+def _step(
+    model: Decoder, optimiser: torch.optim.Optimizer, batch: tuple[Tensor, Tensor], rate: float
+) -> float:
     """The loss of one step (nats a byte), after which the weights are moved."""
     for group in optimiser.param_groups:
         group["lr"] = rate
@@ -142,7 +149,7 @@ def _initialise(model: nn.Module) -> None:
         else:
             weight.normal_(0, joins if "o_proj" in name or "down_proj" in name else 0.02)
     for module in model.modules():
-        if isinstance(module, Router):
+        if isinstance(module, Router) and module.e_score_correction_bias is not None:
             module.e_score_correction_bias.zero_()
 
 

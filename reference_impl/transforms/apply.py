@@ -6,27 +6,43 @@ from model_graphs.transforms import Plan, Rule
 from reference_impl.blocks import place
 from reference_impl.layers import Layer, Linear, QKVLinear
 from reference_impl.parts.feed_forward import Experts
-from reference_impl.transforms.layers import PackedExperts, PackedLayer, PackedLinear, PackedQKV
+from reference_impl.parts.latent_attention import LatentAttention, NaiveAttention
+from reference_impl.transforms.layers import (
+    PackedExperts,
+    PackedLayer,
+    PackedLinear,
+    PackedQKV,
+    SummedLatentAttention,
+    SummedNaiveAttention,
+)
 
 
 def transform(model: nn.Module, plan: Plan) -> None:
-    """Replace the products that the plan's rules choose; collectives that follow them stay.
+    """Replace the products that the plan's rules choose, and latent attention where its sums are changed.
 
-    Routed experts behind an all-to-all are not supported: their rows travel before they are quantised here.
+    Collectives that follow a product stay. Routed experts behind an all-to-all are not supported: their rows
+    travel before they are quantised here.
     """
-    products = [
-        (path, module) for path, module in model.named_modules() if isinstance(module, Linear | Experts)
-    ]
-    for path, module in products:
-        _, name = place(model, path)
-        kind = "linear" if isinstance(module, Linear) else "moe_experts"
-        rule = plan.rule_for(kind, module.component, name)
-        if rule is None:
-            continue
-        packed = _packed(module, rule)
-        _move_what_follows(module, packed)
-        parent, _, attribute = path.rpartition(".")
-        setattr(model.get_submodule(parent), attribute, packed)
+    for path, module in list(model.named_modules()):
+        changed = _changed(model, path, module, plan)
+        if changed is not None:
+            _move_what_follows(module, changed)
+            parent, _, attribute = path.rpartition(".")
+            setattr(model.get_submodule(parent), attribute, changed)
+
+
+def _changed(model: nn.Module, path: str, plain: nn.Module, plan: Plan) -> Layer | None:
+    """What takes the place of a layer; None where it stays."""
+    if isinstance(plain, Linear | Experts):
+        kind = "linear" if isinstance(plain, Linear) else "moe_experts"
+        rule = plan.rule_for(kind, plain.component, place(model, path)[1])
+        return None if rule is None else _packed(plain, rule)
+    if plan.attention_sums != "fp32":
+        if isinstance(plain, NaiveAttention):
+            return SummedNaiveAttention(plain, plan.attention_sums)
+        if isinstance(plain, LatentAttention):
+            return SummedLatentAttention(plain, plan.attention_sums)
+    return None
 
 
 def _packed(plain: Layer, rule: Rule) -> PackedLayer:

@@ -5,11 +5,16 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from model_graphs.dtypes import tensor_bytes
+from model_graphs.expressions import as_expression
+from model_graphs.graph import Role
+from model_graphs.graph import Tensor as GraphTensor
 from model_graphs.transforms import Rule
 from reference_impl import kernels
 from reference_impl.formats import Packed, pack, part_names, unpack
 from reference_impl.layers import Layer, Linear, QKVLinear
 from reference_impl.parts.feed_forward import Experts
+from reference_impl.parts.latent_attention import LatentAttention, NaiveAttention
 
 #: quantised forms of tensors that are alive: one quantisation serves all consumers of a tensor
 _QUANTISED: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
@@ -33,13 +38,17 @@ class Quantize(Layer):
 
 
 class PackedLayer(Layer):
-    """A layer whose weights are packed under a rule, each as buffers named after it."""
+    """A layer whose weights are packed under a rule, each as buffers named after it.
+
+    `stored_bytes` are those of its `n_elements` in a model whose plain weights are bf16.
+    """
 
     def __init__(self, plain: Layer, rule: Rule) -> None:
         super().__init__(plain.component, plain.shard)
         self.rule = rule
         self.quantize = Quantize(plain.component, rule.inputs)
         self._attrs = plain.attrs
+        self.n_elements = self.stored_bytes = 0
 
     @property
     def attrs(self) -> Mapping[str, int | str]:
@@ -48,6 +57,10 @@ class PackedLayer(Layer):
 
     def hold(self, name: str, weight: Tensor) -> None:
         """Keep the weight in packed form."""
+        shape = tuple(as_expression(size) for size in weight.shape)
+        said = GraphTensor(shape, self.rule.storage, Role.WEIGHT)
+        self.n_elements += weight.numel()
+        self.stored_bytes += int(tensor_bytes(said))
         for part, tensor in pack(weight.detach(), self.rule.storage).parts.items():
             self.register_buffer(f"{name}_{part}", tensor)
 
@@ -122,3 +135,29 @@ class PackedExperts(PackedLayer):
             self.gate_up_bias,
             self.down_bias,
         )
+
+
+class SummedNaiveAttention(Layer):
+    """Naive attention whose values are summed in few bits."""
+
+    def __init__(self, plain: NaiveAttention, accumulation: str) -> None:
+        super().__init__(plain.component, plain.shard)
+        self.accumulation = accumulation
+
+    def forward(
+        self, q_BSHC: Tensor, q_BSHP: Tensor, k_BTHC: Tensor, k_BTP: Tensor, v_BTHV: Tensor, scale: float
+    ) -> Tensor:
+        """Outputs [B, S, H, V]."""
+        return kernels.summed_attention(q_BSHC, q_BSHP, k_BTHC, k_BTP, v_BTHV, scale, self.accumulation)
+
+
+class SummedLatentAttention(Layer):
+    """Absorbed attention whose latents are summed in few bits."""
+
+    def __init__(self, plain: LatentAttention, accumulation: str) -> None:
+        super().__init__(plain.component, plain.shard)
+        self.accumulation = accumulation
+
+    def forward(self, q_BSHL: Tensor, q_BSHP: Tensor, cache_BTM: Tensor, scale: float) -> Tensor:
+        """Latent outputs [B, S, H, L]."""
+        return kernels.summed_mla_attention(q_BSHL, q_BSHP, cache_BTM, scale, self.accumulation)

@@ -1,7 +1,8 @@
 """Intervals for proportions: how much of a difference in accuracy a number of questions can show.
 
 Scores are taken as independent answers to independent questions. Two models that answered the same questions
-are usually told apart by fewer of them, which needs the questions on which they differ and not only the scores.
+are usually told apart by fewer of them, which needs the questions on which they differ and not only the
+scores.
 
 References: E. B. Wilson, JASA 22 (1927), 209-212; R. G. Newcombe, Statistics in Medicine 17 (1998), 857-872
 (one proportion, method 3) and 873-890 (a difference, method 10).

@@ -33,7 +33,9 @@ def assert_pass_equals_export(phase: str, plan: Plan, layout: Layout | None = No
     assert passed.blocks == exported.blocks
 
 
-@pytest.mark.parametrize("name", ["fp8", "fp4", "int8", "int4", "fp8_int8", "fp8_2of4", "fp8_compensated"])
+@pytest.mark.parametrize(
+    "name", ["fp8", "fp4", "int8", "int4", "fp8_int8", "fp8_2of4", "fp8_compensated_sums"]
+)
 def test_the_pass_gives_what_the_transformed_model_exports(name: str) -> None:
     assert_pass_equals_export("prefill" if name == "fp8" else "decode", PLANS[name])
 
