@@ -138,5 +138,7 @@ def packed_experts(
 
 def _rows(x: Sequence[Tensor], token: Tensor) -> list[Tensor]:
     """The input's rows of some tokens; the scale of the whole stays."""
-    codes, *scales = x
-    return [codes[token], *(part[token] if len(part) == len(codes) else part for part in scales)]
+    if len(x) == 1:
+        return [x[0][token]]
+    codes, scales, whole = x
+    return [codes[token], scales[token] if scales.numel() else scales, whole]

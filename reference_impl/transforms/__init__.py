@@ -2,5 +2,6 @@
 
 from reference_impl.transforms.apply import transform
 from reference_impl.transforms.layers import PackedExperts, PackedLinear, Quantize
+from reference_impl.transforms.switch import Switched
 
-__all__ = ["PackedExperts", "PackedLinear", "Quantize", "transform"]
+__all__ = ["PackedExperts", "PackedLinear", "Quantize", "Switched", "transform"]

@@ -5,13 +5,14 @@ import torch
 from tiny import TINY, positions_of, randomise, relative
 from torch import nn
 
+from hardware_specs.records.errors import InputError
 from model_graphs.transforms import PLANS, Plan, Rule, pruned_plan
 from reference_impl import kernels
 from reference_impl.decoder import build_model
 from reference_impl.formats import elements
 from reference_impl.kernels.accumulation import summed
 from reference_impl.layers import Linear
-from reference_impl.transforms import PackedExperts, PackedLinear, Quantize, transform
+from reference_impl.transforms import PackedExperts, PackedLinear, Quantize, Switched, transform
 
 INT8 = Rule(products=("*",), weights="int8", inputs="int8")
 needs_x86_kernels = pytest.mark.skipif(
@@ -187,6 +188,34 @@ def test_compensation_never_makes_sums_of_the_products_worse_on_average():
         rule = Rule(products=("*",), weights="bf16", accumulation=accumulation)
         error[accumulation] = (PackedLinear(layer, rule)(x).double() - exact).norm().item()
     assert error["fp32"] < error["bf16_compensated"] < error["bf16"]
+
+
+def test_a_switch_at_run_time_goes_on_as_the_other_plan_would_from_the_same_caches():
+    plain = tiny()
+    switched = Switched(plain, PLANS["fp8"], PLANS["int8"])
+    ids = torch.randint(0, TINY.vocab_size, (2, 9), generator=torch.Generator().manual_seed(1))
+    prompt, token = ids[:, :8], ids[:, 8:]
+    with torch.no_grad():
+        _, _, caches = switched(prompt, positions_of(prompt), None, False)
+        first = switched(token, positions_of(token, 8), caches, True)[0]
+        switched.switch("int8")
+        second = switched(token, positions_of(token, 8), caches, True)[0]
+        switched.switch("fp8")
+        assert torch.equal(switched(token, positions_of(token, 8), caches, True)[0], first)
+    assert torch.equal(second, switched.forms["int8"](token, positions_of(token, 8), caches, True)[0])
+    assert not torch.equal(second, first)
+    assert switched.forms["fp8"].embed_tokens.weight is switched.forms["int8"].embed_tokens.weight
+    with pytest.raises(InputError, match="did you mean int8"):
+        switched.switch("int9")
+
+
+def test_attention_that_sums_in_few_bits_errs_more_and_compensated_less():
+    plain = logits(tiny())
+    sums = PLANS["bf16_sums"].model_copy(update={"rules": ()})
+    exact = sums.model_copy(update={"attention_sums": "bf16_compensated"})
+    assert relative(logits(tiny(sums)), plain) > 0
+    assert relative(logits(tiny(exact)), plain) <= relative(logits(tiny(sums)), plain)
+    assert torch.equal(logits(tiny(sums.model_copy(update={"attention_sums": "fp32"}))), plain)
 
 
 def test_transformed_models_are_made_without_a_warning():
