@@ -6,6 +6,11 @@ from dataclasses import replace
 from model_graphs.graph import Operator
 
 
+def part_name(operator: Operator, part: str) -> str:
+    """Name of an operator that is part of another's layer; the head is a block, and gives no prefix."""
+    return part if operator.component == "head" else f"{operator.name}.{part}"
+
+
 class BlockRewriter:
     """New operators of a block, and which of them holds the result of each old one."""
 

@@ -9,10 +9,11 @@ say. `flop` halves under 2of4, whose units exist; other pruned weights are sprea
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
+from model_graphs.cast_pass import apply_autocast
 from model_graphs.collectives import dispatched_bytes
 from model_graphs.dtypes import BLOCK_WIDTH
 from model_graphs.graph import Block, Operator, OperatorGraph, Role, Shard, Tensor
-from model_graphs.rewriting import BlockRewriter
+from model_graphs.rewriting import BlockRewriter, part_name
 from model_graphs.sharding import activation_bytes, weight_bytes, with_tensors
 from model_graphs.transforms import Plan, Rule
 
@@ -28,6 +29,8 @@ def apply_plan(graph: OperatorGraph, plan: Plan, supported_compute: Collection[s
     """
     if plan.changes_nothing or (graph.phase == "mtp" and not plan.mtp):
         return graph
+    if plan.autocast:
+        return apply_autocast(graph)
     blocks = tuple(_PlanPass(plan, supported_compute).run(block) for block in graph.blocks)
     notes = tuple(_notes(graph, plan, supported_compute))
     return replace(graph, blocks=blocks, notes=(*graph.notes, *notes))
@@ -170,7 +173,7 @@ def _quantize(consumer: Operator, x: Tensor, dtype: str) -> Operator:
     inputs, outputs = (replace(x, name="x"),), (replace(x, dtype=dtype, name=""),)
     reads = 2 if dtype in WHOLE_TENSOR_SCALES else 1
     return Operator(
-        name=f"{consumer.name}.quantize",
+        name=part_name(consumer, "quantize"),
         kind="quantize",
         inputs=inputs,
         outputs=outputs,

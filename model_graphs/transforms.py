@@ -92,19 +92,27 @@ def _dtype_problems(rule: Rule) -> Iterator[Problem]:
 class Plan(_Record):
     """Rules in order of precedence. `mtp` says whether multi-token prediction modules follow them too.
 
-    `attention_sums` is what latent attention adds the weighted values of blocks of keys in.
+    `attention_sums` is what latent attention adds the weighted values of blocks of keys in. `autocast` is that
+    of PyTorch, on a model held in fp32 and for every product with weights; it stands alone.
     """
 
     schema_version: Literal[1] = 1
     name: str = Field(min_length=1)
     rules: tuple[Rule, ...] = ()
     attention_sums: Accumulation = "fp32"
+    autocast: bool = False
     mtp: bool = True
+
+    @model_validator(mode="after")
+    def _autocast_stands_alone(self) -> Self:
+        if self.autocast and (self.rules or self.attention_sums != "fp32"):
+            raise InputError(Problem("must stand alone, without rules or attention_sums", path="autocast"))
+        return self
 
     @property
     def changes_nothing(self) -> bool:
         """Whether the plain model is left as it is."""
-        return not self.rules and self.attention_sums == "fp32"
+        return not (self.rules or self.autocast) and self.attention_sums == "fp32"
 
     def rule_for(self, kind: str, component: str, name: str) -> Rule | None:
         """The rule of an operator; None where the plan leaves it as it is."""
@@ -149,6 +157,7 @@ PLANS: Mapping[str, Plan] = {
     plan.name: plan
     for plan in (
         Plan(name="bf16"),
+        Plan(name="autocast", autocast=True),
         _one_rule("fp8", weights="fp8_block", inputs="fp8_block"),
         _one_rule("fp8_tensor", weights="fp8", inputs="fp8"),
         _one_rule("fp8_weights", weights="fp8_block"),

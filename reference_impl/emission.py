@@ -55,7 +55,8 @@ def emit_layers(
     blueprint: Blueprint, phase: str, layout: Layout | None = None, plan: Plan | None = None
 ) -> list[Block]:
     """A block for the embedding, for every single layer and for the head, in order."""
-    model = build_model(blueprint, torch.bfloat16, "meta")
+    in_fp32 = plan is not None and plan.autocast
+    model = build_model(blueprint, torch.float32 if in_fp32 else torch.bfloat16, "meta")
     if layout is not None:
         parallelize(model, layout)
     if plan is not None and (phase != "mtp" or plan.mtp):

@@ -26,7 +26,7 @@ CONTEXT = ("fp8", "bf16_sums", "compensated_sums", "fp8_bf16_sums", "fp8_compens
 EDGES = (0, 64, 128, 256, 512, 1024, 2048)
 #: positions from here on are long context, up to here short
 LONG_FROM, SHORT_TO = 1024, 256
-SHORT_PASSAGES, LONG_PASSAGES = 48, 6
+SHORT_PASSAGES, LONG_PASSAGES = 32, 4
 #: no training draws from these
 EVALUATION_SEED = 2026
 

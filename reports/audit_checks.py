@@ -49,11 +49,13 @@ class Finding:
     binding: str = ""
 
 
-class _Check(BaseModel):
+class BaseCheck(BaseModel):
+    """Parameters of a check, as a claim file states them."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class MemoryFitCheck(_Check):
+class MemoryFitCheck(BaseCheck):
     """Does each replica of `gpus` devices of the first system hold the model at any of the precisions?"""
 
     name: Literal["memory_fit"]
@@ -102,7 +104,7 @@ class MemoryFitCheck(_Check):
         )
 
 
-class PublishedConfigCheck(_Check):
+class PublishedConfigCheck(BaseCheck):
     """Are these figures of a model's configuration those of the published one, and what would they cost?"""
 
     name: Literal["published_config"]
@@ -142,7 +144,7 @@ class PublishedConfigCheck(_Check):
         return "; ".join(told)
 
 
-class PublishedRangeCheck(_Check):
+class PublishedRangeCheck(BaseCheck):
     """Does a figure of a described device lie among those of the published devices named?"""
 
     name: Literal["published_range"]
@@ -171,7 +173,7 @@ class PublishedRangeCheck(_Check):
         )
 
 
-class CollectiveCheck(_Check):
+class CollectiveCheck(BaseCheck):
     """Does a collective reach this fraction of the link's bandwidth at any of these message sizes?"""
 
     name: Literal["collective_bandwidth"]
@@ -220,7 +222,7 @@ class CollectiveCheck(_Check):
         return Ruling.PLAUSIBLE if reached.high >= self.fraction else Ruling.CONTRADICTED
 
 
-class NotTestableCheck(_Check):
+class NotTestableCheck(BaseCheck):
     """Nothing to run yet: says what would be needed."""
 
     name: Literal["not_testable"]

@@ -8,6 +8,7 @@ from reference_impl.kernels.attention import (
     mla_absorb_q,
     mla_attention,
 )
+from reference_impl.kernels.casts import cast_experts, cast_input, cast_linear, cast_weight
 from reference_impl.kernels.collectives import (
     all_gather,
     all_reduce,
@@ -44,6 +45,10 @@ __all__ = [
     "all_gather",
     "all_reduce",
     "attention",
+    "cast_experts",
+    "cast_input",
+    "cast_linear",
+    "cast_weight",
     "concat",
     "embedding",
     "ep_combine",

@@ -85,6 +85,12 @@ class Work:
 Rule = Callable[[Call], Dim]
 
 
+def computed_as_read(call: Call) -> str:
+    """What plain kernels compute in: fp32 for an input in fp32, else bf16."""
+    first = next(iter(call.inputs.values()))
+    return "fp32" if first.dtype == "fp32" else "bf16"
+
+
 @dataclass(frozen=True)
 class Kernel:
     """What the graph must know of a kernel beyond its signature.
@@ -102,7 +108,7 @@ class Kernel:
     attrs: Callable[[Call], dict[str, Scalar]] = lambda call: {}
     message_bytes: Rule | None = None
     view: Callable[[Call], Call] = lambda call: call
-    compute: Callable[[Call], str] = lambda call: "bf16"
+    compute: Callable[[Call], str] = computed_as_read
 
     def work(self, call: Call) -> Work:
         """The cost of a call: every operand read or written once, except where a rule knows better."""
@@ -147,7 +153,7 @@ def kernel(
     attrs: Callable[[Call], dict[str, Scalar]] = lambda call: {},
     message_bytes: Rule | None = None,
     view: Callable[[Call], Call] = lambda call: call,
-    compute: Callable[[Call], str] = lambda call: "bf16",
+    compute: Callable[[Call], str] = computed_as_read,
 ) -> Callable[[Function], Function]:
     """Register the decorated function as the kernel that runs for `kind`, as the operator `name` or the kind.
 

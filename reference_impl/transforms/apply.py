@@ -2,11 +2,13 @@
 
 from torch import nn
 
+from hardware_specs.records.errors import InputError, Problem
 from model_graphs.transforms import Plan, Rule
 from reference_impl.blocks import place
 from reference_impl.layers import Layer, Linear, QKVLinear
 from reference_impl.parts.feed_forward import Experts
 from reference_impl.parts.latent_attention import LatentAttention, NaiveAttention
+from reference_impl.transforms.casts import CastExperts, CastLinear
 from reference_impl.transforms.layers import (
     PackedExperts,
     PackedLayer,
@@ -33,6 +35,8 @@ def transform(model: nn.Module, plan: Plan) -> None:
 
 def _changed(model: nn.Module, path: str, plain: nn.Module, plan: Plan) -> Layer | None:
     """What takes the place of a layer; None where it stays."""
+    if plan.autocast:
+        return _cast(plain)
     if isinstance(plain, Linear | Experts):
         kind = "linear" if isinstance(plain, Linear) else "moe_experts"
         rule = plan.rule_for(kind, plain.component, place(model, path)[1])
@@ -45,6 +49,15 @@ def _changed(model: nn.Module, path: str, plain: nn.Module, plan: Plan) -> Layer
     return None
 
 
+def _cast(plain: nn.Module) -> Layer | None:
+    if isinstance(plain, QKVLinear) or (isinstance(plain, Experts) and plain.gate_up_bias is not None):
+        requirement = "autocast is described for latent attention and experts without biases"
+        raise InputError(Problem(requirement, type(plain).__name__))
+    if isinstance(plain, Linear):
+        return CastLinear(plain)
+    return CastExperts(plain) if isinstance(plain, Experts) else None
+
+
 def _packed(plain: Layer, rule: Rule) -> PackedLayer:
     if isinstance(plain, Experts):
         return PackedExperts(plain, rule)
@@ -54,8 +67,10 @@ def _packed(plain: Layer, rule: Rule) -> PackedLayer:
     return PackedLinear(plain, rule)
 
 
-def _move_what_follows(plain: nn.Module, packed: nn.Module) -> None:
-    """The collectives that a layout hooked to the plain layer."""
+def _move_what_follows(plain: nn.Module, changed: nn.Module) -> None:
+    """The block of the graph that the plain layer is, and the collectives that a layout hooked to it."""
+    if hasattr(plain, "block"):
+        changed.block = plain.block
     for name, child in plain.named_children():
-        packed.add_module(name, child)
-    packed._forward_hooks.update(plain._forward_hooks)
+        changed.add_module(name, child)
+    changed._forward_hooks.update(plain._forward_hooks)

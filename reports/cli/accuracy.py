@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seeds", type=int, metavar="N", default=3, help="study: proxies, of seeds 0 to N - 1 (default: 3)"
     )
     parser.add_argument(
-        "--threads", type=int, metavar="N", default=2, help="train, study: processor threads (default: 2)"
+        "--threads", type=int, metavar="N", default=1, help="train, study: processor threads (default: 1)"
     )
     parser.add_argument(
         "--checkpoints",

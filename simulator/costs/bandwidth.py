@@ -20,6 +20,7 @@ KINDS = (
     "add",
     "concat",
     "quantize",
+    "cast",
 )
 
 

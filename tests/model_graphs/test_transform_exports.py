@@ -17,6 +17,7 @@ TP8 = Layout.of(V3, gpus=8, tp=8)
 BY_NAME = Plan(
     name="by name",
     rules=(
+        Rule(products=("head",), weights="fp8_block", inputs="fp8_block"),
         Rule(products=("*.o_proj",), weights="int4_g128"),
         Rule(products=("mlp.*",), weights="int8", inputs="int8"),
     ),
@@ -34,7 +35,7 @@ def assert_pass_equals_export(phase: str, plan: Plan, layout: Layout | None = No
 
 
 @pytest.mark.parametrize(
-    "name", ["fp8", "fp4", "int8", "int4", "fp8_int8", "fp8_2of4", "fp8_compensated_sums"]
+    "name", ["autocast", "fp8", "fp4", "int8", "int4", "fp8_int8", "fp8_2of4", "fp8_compensated_sums"]
 )
 def test_the_pass_gives_what_the_transformed_model_exports(name: str) -> None:
     assert_pass_equals_export("prefill" if name == "fp8" else "decode", PLANS[name])

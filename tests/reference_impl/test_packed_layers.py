@@ -13,6 +13,7 @@ from reference_impl.formats import elements
 from reference_impl.kernels.accumulation import summed
 from reference_impl.layers import Linear
 from reference_impl.transforms import PackedExperts, PackedLinear, Quantize, Switched, transform
+from reference_impl.transforms.casts import CastLinear
 
 INT8 = Rule(products=("*",), weights="int8", inputs="int8")
 needs_x86_kernels = pytest.mark.skipif(
@@ -207,6 +208,28 @@ def test_a_switch_at_run_time_goes_on_as_the_other_plan_would_from_the_same_cach
     assert switched.forms["fp8"].embed_tokens.weight is switched.forms["int8"].embed_tokens.weight
     with pytest.raises(InputError, match="did you mean int8"):
         switched.switch("int9")
+
+
+def test_autocast_equals_that_of_pytorch_bit_by_bit():
+    torch.manual_seed(0)
+    shapes = [(128, 96), (96, 40), (40, 72)]
+    ours = [linear(k, n) for k, n in shapes]
+    theirs = nn.Sequential(*(nn.Linear(k, n, bias=False) for k, n in shapes))
+    for layer, other in zip(ours, theirs, strict=True):
+        other.weight.data.copy_(layer.weight)
+    x = torch.randn(7, 128)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        wanted = theirs(x)
+    assert wanted.dtype is torch.bfloat16
+    assert torch.equal(nn.Sequential(*(CastLinear(layer) for layer in ours))(x), wanted.float())
+
+
+def test_a_model_under_autocast_is_as_near_to_the_plain_one_as_pytorchs_own():
+    plain = logits(tiny())
+    with kernels.plain_kernels(), torch.autocast("cpu", torch.bfloat16):
+        theirs = relative(logits(tiny()).float(), plain)
+    ours = relative(logits(tiny(PLANS["autocast"])), plain)
+    assert 1e-3 < ours < 2 * theirs
 
 
 def test_attention_that_sums_in_few_bits_errs_more_and_compensated_less():
