@@ -1,8 +1,8 @@
 """PyTorch's autocast on a graph: weights and what lies between products in fp32, products on casts to bf16.
 
 Every product with weights gets a `cast` operator for its input and one for each of its weights, at each
-call: autocast keeps casts only of weights that are trained. Attention and the router stay in fp32 here; PyTorch
-casts the operands of their products as well.
+call: autocast keeps casts only of weights that are trained. Attention and the router stay in fp32 here;
+PyTorch casts the operands of their products as well.
 """
 
 from collections.abc import Sequence

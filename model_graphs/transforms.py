@@ -92,8 +92,8 @@ def _dtype_problems(rule: Rule) -> Iterator[Problem]:
 class Plan(_Record):
     """Rules in order of precedence. `mtp` says whether multi-token prediction modules follow them too.
 
-    `attention_sums` is what latent attention adds the weighted values of blocks of keys in. `autocast` is that
-    of PyTorch, on a model held in fp32 and for every product with weights; it stands alone.
+    `attention_sums` is what latent attention adds the weighted values of blocks of keys in. `autocast` is
+    that of PyTorch, on a model held in fp32 and for every product with weights; it stands alone.
     """
 
     schema_version: Literal[1] = 1

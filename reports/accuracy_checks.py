@@ -86,8 +86,8 @@ class CompensationCheck(BaseCheck):
         return Finding(
             ruling=Ruling.SUPPORTED if alone["low"] > 0 else Ruling.PLAUSIBLE,
             reason="beyond 1,024 bytes of context, compensating sums in bf16 takes away "
-            f"{_interval(alone)} nats a byte of divergence, and {_interval(under_fp8)} where products are FP8 "
-            f"as well ({LABEL}); sums in fp32, which matrix units have, need no compensation",
+            f"{_interval(alone)} nats a byte of divergence, and {_interval(under_fp8)} where products are "
+            f"FP8 as well ({LABEL}); sums in fp32, which matrix units have, need no compensation",
             run=SHOW,
             claimed="errors are compensated",
             predicted=Estimate(alone["value"], alone["low"], alone["high"], "nats a byte", Grade.C),

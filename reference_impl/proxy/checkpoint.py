@@ -1,5 +1,6 @@
 """Trained proxies as safetensors files, with the seed, the recipe and the corpus they came from."""
 
+import json
 from pathlib import Path
 
 from safetensors import safe_open
@@ -9,10 +10,14 @@ from hardware_specs.records.errors import InputError, Problem
 from reference_impl.decoder import Decoder, build_model
 from reference_impl.proxy.training import CONFIG, Trained
 
+IDENTITY = "proxy"
+
 
 def checkpoint_bytes(trained: Trained) -> bytes:
-    """The file's content: weights and router biases, and what identifies them as metadata."""
-    return save(dict(trained.model.state_dict()), trained.identity)
+    """The file's content: weights, router biases and what identifies them; equal for equal proxies."""
+    # the library writes several entries of metadata in no fixed order, so there is one
+    identity = json.dumps(trained.identity, sort_keys=True)
+    return bytes(save(dict(trained.model.state_dict()), {IDENTITY: identity}))
 
 
 def load_checkpoint(path: Path) -> tuple[Decoder, dict[str, str]]:
@@ -30,4 +35,4 @@ def load_checkpoint(path: Path) -> tuple[Decoder, dict[str, str]]:
     for name, tensor in model.state_dict().items():
         tensor.copy_(state[name])
     with safe_open(path, "pt") as file:
-        return model, dict(file.metadata() or {})
+        return model, json.loads(file.metadata()[IDENTITY])
