@@ -27,7 +27,7 @@ class YarnScaling:
 
 @dataclass(frozen=True)
 class Llama3Scaling:
-    """Llama 3.1: waves above `original / low` are stretched by `factor`, those below `original / high` kept."""
+    """Llama 3.1: waves above `original / low` are stretched by `factor`, under `original / high` kept."""
 
     factor: float
     low_frequency_factor: float

@@ -6,7 +6,6 @@ names, checkpoints, how each precision stores the weights, and where the figures
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -16,57 +15,21 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from hardware_specs.records.errors import InputError, Problem, nearest
+from hardware_specs.records.evidence import Grade
 from hardware_specs.records.hashing import content_hash
 from hardware_specs.records.quantities import Kind
-from hardware_specs.records.yaml_reader import (
-    Document,
-    Plain,
-    read_document,
-    validate_document,
-    validate_file,
-)
+from hardware_specs.records.yaml_reader import validate_file
 from model_graphs.architectures import ARCHITECTURES, ModelConfig
 from model_graphs.blueprint import Blueprint
+from model_graphs.config_json import ConfigFile, read_config_file, unknown_architecture
+from model_graphs.storage import FORMATS, NAME_OF, Precision, Storage
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Precision(StrEnum):
-    """How weights are stored: as the model's checkpoints of that width do, or in a stated format."""
-
-    BF16 = "bf16"
-    FP8 = "fp8"
-    FP4 = "fp4"
-    FP8_TENSOR = "fp8_tensor"  # e4m3, one scale a tensor
-    FP8_BLOCK = "fp8_block"  # e4m3 in 128x128 blocks
-    NVFP4 = "nvfp4"  # e2m1 in blocks of 16
-    MXFP4 = "mxfp4"  # e2m1 in blocks of 32
-    INT8 = "int8"  # one scale a matrix, inputs quantised as they come
-
-
-class Storage(_Record):
-    """The element type of stored weights, and the components whose products are stored in it."""
-
-    dtype: Literal["fp8", "fp8_block", "nvfp4", "mxfp4", "int8"]
-    components: tuple[Literal["attention", "mlp", "shared_expert", "moe"], ...] = (
-        "attention",
-        "mlp",
-        "shared_expert",
-        "moe",
-    )
-
-
-_FORMATS: Mapping[Precision, Storage] = {
-    Precision.FP8: Storage(dtype="fp8"),
-    Precision.FP4: Storage(dtype="nvfp4"),
-    Precision.FP8_TENSOR: Storage(dtype="fp8"),
-    Precision.FP8_BLOCK: Storage(dtype="fp8_block"),
-    Precision.NVFP4: Storage(dtype="nvfp4"),
-    Precision.MXFP4: Storage(dtype="mxfp4"),
-    Precision.INT8: Storage(dtype="int8"),
-}
+_FOLDER: Traversable = files("model_graphs") / "configs"
 
 
 class Provenance(_Record):
@@ -78,7 +41,7 @@ class Provenance(_Record):
 
 
 class _ModelFile(_Record):
-    """A file of `model_graphs/configs`."""
+    """A file of `model_graphs/configs`; its `config` holds what `config.json` says of the architecture."""
 
     schema_version: Literal[1]
     key: str
@@ -94,21 +57,28 @@ class _ModelFile(_Record):
     @classmethod
     def _is_known(cls, name: str) -> str:
         if name not in ARCHITECTURES:
-            raise InputError(_unknown_architecture(name))
+            raise InputError(unknown_architecture(name))
         return name
 
     @field_validator("config")
     @classmethod
     def _is_of_its_architecture(cls, figures: Any, info: ValidationInfo) -> ModelConfig | None:
         kind = ARCHITECTURES.get(info.data.get("architecture", ""))
-        return kind.model_validate(figures) if kind and figures is not None else None
+        if kind is None or not isinstance(figures, dict):
+            return None
+        problems = [replace(problem, path=key) for key, problem in kind.foreign(figures)]
+        if problems:
+            raise InputError(*problems)
+        return kind.model_validate(kind.normalised(figures))
 
     @model_validator(mode="after")
     def _fields_exist(self) -> Self:
         if (self.config is None) == (self.config_of is None):
             raise InputError(Problem("exactly one of config and config_of must be given"))
-        known = ARCHITECTURES[self.architecture].model_fields
-        unknown = [name for entry in self.sources for name in entry.fields if name not in known]
+        kind = ARCHITECTURES[self.architecture]
+        known = {*kind.model_fields, *kind.fixed}
+        named = [name for entry in self.sources for name in entry.fields]
+        unknown = [name for name in named if name.split(".")[0] not in known]
         if unknown:
             requirement = "must be a field of the config"
             raise InputError(
@@ -130,6 +100,13 @@ class ModelRecord:
     notes: tuple[str, ...]
     sources: tuple[Provenance, ...]
     content_hash: str
+    precision: Precision | None = None  # that of a user's file
+    approximates: str = ""  # the unknown architecture that this one stands for
+
+    @property
+    def grade(self) -> Grade:
+        """The best grade that a number of this model can have."""
+        return Grade.D if self.approximates else Grade.A
 
     @property
     def blueprint(self) -> Blueprint:
@@ -153,7 +130,7 @@ class ModelRecord:
                 Problem(requirement, repr(precision), path="deployment.precision", suggestion=suggestion)
             )
         wanted = Precision(precision)
-        return self.stored.get(wanted) or _FORMATS.get(wanted)
+        return self.stored.get(wanted) or FORMATS.get(wanted)
 
     def assumed_fields(self) -> tuple[str, ...]:
         """Fields of the config that the model's source does not state."""
@@ -162,22 +139,28 @@ class ModelRecord:
 
 def list_models() -> tuple[ModelRecord, ...]:
     """Every shipped model, by key."""
-    return tuple(_registry()[key] for key in sorted(_registry()))
+    return tuple(_model(key) for key in _keys())
 
 
-def resolve_model(name: str) -> ModelRecord:
+def resolve_model(name: str, *, approximate: bool = False) -> ModelRecord:
     """The model of a canonical key, a hub name (case does not matter) or a path to a `config.json`.
+
+    With `approximate` a file of an unknown architecture is read as the nearest known one, at grade D.
 
     Raises:
         InputError: nothing is known under the name, or the file is not a valid config of a known
             architecture.
     """
+    path = Path(name)
+    if path.suffix == ".json":
+        return _from_config_file(read_config_file(path, approximate=approximate))
+    if (_FOLDER / f"{name.lower()}.yaml").is_file():
+        return _model(name.lower())
     known = _names()
     if name.lower() in known:
         return known[name.lower()]
-    path = Path(name)
-    if path.suffix == ".json" or (path / "config.json").is_file():
-        return _from_config_json(path if path.suffix == ".json" else path / "config.json")
+    if (path / "config.json").is_file():
+        return _from_config_file(read_config_file(path / "config.json", approximate=approximate))
     choices = [record.key for record in list_models()]
     problem = Problem(
         f"model must be one of {', '.join(choices)}, a hub name of one, or a path to a config.json",
@@ -186,6 +169,13 @@ def resolve_model(name: str) -> ModelRecord:
         suggestion=nearest(name.rsplit("/", 1)[-1].lower(), choices) or nearest(name.lower(), known),
     )
     raise InputError(problem)
+
+
+def is_config_file(name: str) -> bool:
+    """Whether the name of a model means a user's `config.json` or the folder of one, not a shipped model."""
+    if Path(name).suffix == ".json":
+        return True
+    return (Path(name) / "config.json").is_file() and name.lower() not in _names()
 
 
 @cache
@@ -198,21 +188,23 @@ def _names() -> Mapping[str, ModelRecord]:
     return named | {record.key: record for record in list_models()}
 
 
+def _keys() -> list[str]:
+    names = (file.name for file in _FOLDER.iterdir())
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+
+
 @cache
-def _registry() -> Mapping[str, ModelRecord]:
-    folder = files("model_graphs") / "configs"
-    read = [_read_model_file(file) for file in folder.iterdir() if file.name.endswith(".yaml")]
-    written = {file.key: file for file in read}
-    return {file.key: _record(file, written) for file in read}
+def _written(key: str) -> _ModelFile:
+    file = validate_file(_ModelFile, _FOLDER / f"{key}.yaml", f"model_graphs/configs/{key}.yaml")
+    assert file.key == key, f"{key}.yaml must hold the model of its name"
+    return file
 
 
-def _read_model_file(file: Traversable) -> _ModelFile:
-    return validate_file(_ModelFile, file, f"model_graphs/configs/{file.name}")
-
-
-def _record(file: _ModelFile, written: Mapping[str, _ModelFile]) -> ModelRecord:
+@cache
+def _model(key: str) -> ModelRecord:
+    file = _written(key)
     graph_key = file.config_of or file.key
-    origin = written[graph_key]
+    origin = _written(graph_key)
     config = origin.config
     assert config is not None, f"{file.key} must take its config from a file that holds one"
     return ModelRecord(
@@ -232,47 +224,41 @@ def _fingerprint(architecture: str, config: ModelConfig) -> str:
     return content_hash(architecture, config.model_dump(mode="json"))
 
 
-def _from_config_json(path: Path) -> ModelRecord:
+def _from_config_file(file: ConfigFile) -> ModelRecord:
     """The record of a user's file; a shipped model with the same figures lends its graphs."""
-    architecture, config = read_config_json(path)
-    fingerprint = _fingerprint(architecture, config)
-    source = Provenance(kind=Kind.DATASHEET, source=f"file {path.name} given by the user")
-    for record in list_models():
-        if record.content_hash == fingerprint and record.key == record.graph_key:
-            note = f"the figures of {path.name} are those of {record.key}"
-            return replace(record, checkpoints={}, notes=(note,), sources=(source,))
-    key = f"custom-{fingerprint}"
-    return ModelRecord(key, architecture, config, key, {}, {}, (), (source,), fingerprint)
+    fingerprint = _fingerprint(file.architecture, file.config)
+    stored = _stored_as(file)
+    source = Provenance(kind=Kind.DATASHEET, source=f"file {file.name} given by the user")
+    own = ModelRecord(
+        key=f"custom-{fingerprint}",
+        architecture=file.architecture,
+        config=file.config,
+        graph_key=f"custom-{fingerprint}",
+        checkpoints={},
+        stored=stored,
+        notes=(*file.approximation.notes, *file.quantization.notes),
+        sources=(source, *_assumed_sources(file)),
+        content_hash=content_hash(fingerprint, file.quantization.notes) if stored else fingerprint,
+        precision=file.quantization.precision,
+        approximates=file.approximation.given,
+    )
+    for shipped in list_models():
+        if shipped.content_hash == fingerprint and shipped.key == shipped.graph_key:
+            note = f"the figures of {file.name} are those of {shipped.key}"
+            notes, stored = (note, *own.notes), {**shipped.stored, **stored}
+            return replace(own, key=shipped.key, graph_key=shipped.key, stored=stored, notes=notes)
+    return own
 
 
-def read_config_json(path: Path) -> tuple[str, ModelConfig]:
-    """The architecture and the config in a Hugging Face `config.json`.
-
-    Raises:
-        InputError: with every problem of the file, at its line and column.
-    """
-    document = read_document(path)
-    if not isinstance(document.data, dict):
-        raise InputError(document.place((), Problem("must be a mapping of keys to values")))
-    name = _architecture_of(document, document.data)
-    kind = ARCHITECTURES[name]
-    problems = [document.place((key,), problem) for key, problem in kind.foreign(document.data)]
-    if problems:
-        raise InputError(*problems)
-    kept = kind.normalised(document.data)
-    return name, validate_document(kind, Document(document.file, kept, document.values, document.keys))
+def _stored_as(file: ConfigFile) -> dict[Precision, Storage]:
+    """The file's storage under the precision that it asks for and under its own name."""
+    storage = file.quantization.storage
+    if storage is None:
+        return {}
+    return {file.quantization.precision: storage, NAME_OF[storage.dtype]: storage}
 
 
-def _architecture_of(document: Document, data: Mapping[str, Plain]) -> str:
-    named = data.get("architectures")
-    name = named[0] if isinstance(named, list) and len(named) == 1 else None
-    if not isinstance(name, str) or name not in ARCHITECTURES:
-        given = name if isinstance(name, str) else repr(named)
-        raise InputError(document.place(("architectures",), _unknown_architecture(given)))
-    return name
-
-
-def _unknown_architecture(name: str) -> Problem:
-    known = ", ".join(sorted(ARCHITECTURES))
-    suggestion = nearest(name, ARCHITECTURES)
-    return Problem(f"architecture must be one of {known}", name, path="architectures", suggestion=suggestion)
+def _assumed_sources(file: ConfigFile) -> tuple[Provenance, ...]:
+    assumed = file.approximation.assumed
+    source = f"not in {file.name}: the usual value of {file.architecture}"
+    return (Provenance(kind=Kind.ASSUMED, source=source, fields=assumed),) if assumed else ()

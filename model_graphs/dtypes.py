@@ -6,12 +6,15 @@
 | fp8 | 1 byte (e4m3) | one a tensor, not counted |
 | fp8_block | 1 byte (e4m3) | fp32 for 128x128 blocks of a weight, for 128 elements of an activation's row |
 | nvfp4 | 4 bits (e2m1) | fp8 for 16 elements of a row; the one of the tensor is not counted |
+| mxfp8 | 1 byte (e4m3) | a power of two in 8 bits for 32 elements of a row |
 | mxfp4 | 4 bits (e2m1) | a power of two in 8 bits for 32 elements of a row |
 | int8 | 1 byte | one a matrix, not counted |
 | int8_g128, int6_g128, int4_g128, int3_g128, int2_g128 | 8, 6, 4, 3, 2 bits | bf16 for 128 of a row |
 
 A pruned weight names the layout of what is left after a colon: `bf16:2of4` keeps two of every four elements
 of a row with two bits each that say which; `bf16:0.7` keeps the non-zero 30% of a matrix and a bitmap of it.
+
+References: OCP Microscaling Formats (MX) Specification 1.0, section 5.
 """
 
 from fractions import Fraction
@@ -22,7 +25,9 @@ from model_graphs.expressions import ZERO, Expression, ceil_div, constant, produ
 from model_graphs.graph import Role, Tensor
 
 #: what matrix units multiply in, after the passes
-COMPUTE_DTYPES = ("bf16", "fp8", "fp8_block", "nvfp4", "int8")
+COMPUTE_DTYPES = ("bf16", "fp8", "fp8_block", "nvfp4", "mxfp4", "int8")
+#: what rows are quantised to where it is not what the weights beside them are stored in
+ROW_DTYPES = {"mxfp4": "mxfp8"}
 
 
 _GROUPED = {f"int{bits}_g128": bits for bits in (8, 6, 4, 3, 2)}
@@ -35,6 +40,7 @@ _ELEMENT_BITS = {
     "fp8": 8,
     "fp8_block": 8,
     "nvfp4": 4,
+    "mxfp8": 8,
     "mxfp4": 4,
     "int8": 8,
     **_GROUPED,
@@ -42,10 +48,10 @@ _ELEMENT_BITS = {
 #: what a weight may be stored in
 WEIGHT_DTYPES = ("bf16", "fp8", "fp8_block", "nvfp4", "mxfp4", "int8", *_GROUPED)
 #: what an input may be quantised to
-INPUT_DTYPES = ("bf16", "fp8", "fp8_block", "nvfp4", "mxfp4", "int8")
+INPUT_DTYPES = ("bf16", "fp8", "fp8_block", "nvfp4", "mxfp8", "int8")
 #: elements of a row that share a scale
-BLOCK_WIDTH = {"fp8_block": 128, "nvfp4": 16, "mxfp4": 32, **dict.fromkeys(_GROUPED, 128)}
-_SCALE_BYTES = {"fp8_block": 4, "nvfp4": 1, "mxfp4": 1, **dict.fromkeys(_GROUPED, 2)}
+BLOCK_WIDTH = {"fp8_block": 128, "nvfp4": 16, "mxfp8": 32, "mxfp4": 32, **dict.fromkeys(_GROUPED, 128)}
+_SCALE_BYTES = {"fp8_block": 4, "nvfp4": 1, "mxfp8": 1, "mxfp4": 1, **dict.fromkeys(_GROUPED, 2)}
 
 
 def tensor_bytes(tensor: Tensor) -> Expression:

@@ -5,6 +5,7 @@ known, or whose dependencies and symbols do not hold together is refused with it
 """
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.resources import files
@@ -23,6 +24,9 @@ from model_graphs.graph import SCHEMA_VERSION, Operator, OperatorGraph
 
 #: whole prompts, parts of prompts on a cache, one token a sequence, one step of the MTP module
 PHASES = ("prefill", "chunked_prefill", "decode", "mtp")
+
+#: environment variable with the folder of graphs that are not shipped
+GRAPHS_VARIABLE = "SILICAST_GRAPHS"
 
 _ADAPTER = TypeAdapter(OperatorGraph)
 
@@ -133,8 +137,32 @@ def graph_file_name(graph_key: str, phase: str) -> str:
     return f"{graph_key}.{phase}.json"
 
 
+def own_graphs() -> Path | None:
+    """The user's folder of emitted graphs, where the environment names one (`SILICAST_GRAPHS`)."""
+    named = os.environ.get(GRAPHS_VARIABLE)
+    return Path(named) if named else None
+
+
+def is_emitted(model: ModelRecord, phase: str) -> bool:
+    """Whether there is a graph of the phase, in the package or in the user's folder."""
+    return _source(graph_file_name(model.graph_key, phase)) is not None
+
+
+def _source(name: str, folder: Path | None = None) -> tuple[Traversable, str] | None:
+    """A graph's file and the name that problems carry: in the folder, or else shipped, or else the user's."""
+    if folder is not None:
+        return (folder / name, str(folder / name)) if (folder / name).is_file() else None
+    shipped = files("model_graphs") / "emitted" / name
+    if shipped.is_file():
+        return shipped, f"model_graphs/emitted/{name}"
+    own = own_graphs()
+    return _source(name, own) if own is not None else None
+
+
 def load_graph(model: str | ModelRecord, phase: str, folder: Path | None = None) -> OperatorGraph:
-    """The emitted graph of a model, from the package or from a folder that `silicast emit` wrote.
+    """The emitted graph of a model, from a folder that `silicast emit` wrote.
+
+    Without a folder it is looked for in the package, then where the environment says.
 
     Raises:
         InputError: the model or phase is unknown, no graph was emitted for it, or the file is broken.
@@ -143,13 +171,14 @@ def load_graph(model: str | ModelRecord, phase: str, folder: Path | None = None)
     if phase not in PHASES:
         requirement = f"phase must be one of {', '.join(PHASES)}"
         raise InputError(Problem(requirement, repr(phase), path="phase", suggestion=nearest(phase, PHASES)))
-    shelf: Traversable = folder or files("model_graphs") / "emitted"
     name = graph_file_name(record.graph_key, phase)
-    source = shelf / name
-    if not source.is_file():
-        requirement = f"a graph of {record.key} in phase {phase} must have been emitted; run `silicast emit`"
+    found = _source(name, folder)
+    if found is None:
+        requirement = (
+            f"a graph of {record.key} in phase {phase} must have been emitted; run "
+            f"`silicast emit MODEL --out FOLDER` and set {GRAPHS_VARIABLE}=FOLDER"
+        )
         raise InputError(Problem(requirement, f"no file {name}", path="model"))
-    graph = graph_from_json(
-        source.read_text(encoding="utf-8"), f"model_graphs/emitted/{name}" if not folder else str(source)
-    )
+    source, shown = found
+    graph = graph_from_json(source.read_text(encoding="utf-8"), shown)
     return replace(graph, model=record.key)

@@ -164,10 +164,12 @@ class _LayoutPass(BlockRewriter):
         self._layout = layout
         self._tokens = -1  # operator whose result the router and the routed experts read
         self._router = -1
+        self._sums_shared = False  # the sum with a shared expert is where tensor-parallel ranks meet
 
     def run(self, block: Block) -> Block:
         """The block with the rank's operators."""
         routed = {"moe_route": self._route, "moe_experts": self._experts}
+        self._sums_shared = any(op.kind == "add" and op.component == "moe" for op in block.operators)
         for index, operator in enumerate(block.operators):
             self.holder[index] = routed.get(operator.kind, self._dense)(operator)
         return replace(block, operators=tuple(self.operators))
@@ -206,10 +208,13 @@ class _LayoutPass(BlockRewriter):
         if layout.gathers_tokens:
             local = with_more_tokens(local, layout.dp)
         worked = self.append(local, [self._tokens, self._router])
-        if not layout.gathers_tokens:
+        if layout.gathers_tokens:
+            name = _beside(operator, "reduce_scatter")
+            worked = self.append(reduce_scatter(name, local.outputs[0], "dp", layout.dp), [worked])
+        if layout.tp == 1 or self._sums_shared:
             return worked
-        name = _beside(operator, "reduce_scatter")
-        return self.append(reduce_scatter(name, local.outputs[0], "dp", layout.dp), [worked])
+        y = operator.outputs[0]
+        return self.append(all_reduce(_beside(operator, "all_reduce"), y, "tp", layout.tp), [worked])
 
 
 def _inside(operator: Operator, name: str) -> str:

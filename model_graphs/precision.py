@@ -15,8 +15,9 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from hardware_specs.records.errors import InputError, Problem, nearest
-from model_graphs.configs import Storage
+from model_graphs.dtypes import ROW_DTYPES
 from model_graphs.graph import Operator, OperatorGraph, Role, Tensor
+from model_graphs.storage import Storage
 from model_graphs.transform_pass import apply_plan
 from model_graphs.transforms import Plan, Rule
 
@@ -45,9 +46,12 @@ def apply_precision(
 
 
 def storage_plan(storage: Storage) -> Plan:
-    """The plan that a checkpoint's storage means: inputs are quantised to what its weights are stored in."""
-    rule = Rule(products=storage.components, weights=storage.dtype, inputs=storage.dtype)
-    return Plan(name=storage.dtype, rules=(rule,), mtp=storage.dtype not in ("nvfp4", "mxfp4"))
+    """The plan that a checkpoint's storage means: inputs are quantised to what its weights meet."""
+    dtype = storage.dtype
+    if not storage.components:
+        return Plan(name=dtype)
+    rule = Rule(products=storage.components, weights=dtype, inputs=ROW_DTYPES.get(dtype, dtype))
+    return Plan(name=dtype, rules=(rule,), mtp=dtype not in ("nvfp4", "mxfp4"))
 
 
 def _check(path: str, given: str, choices: Collection[str]) -> None:

@@ -170,8 +170,11 @@ def _local_part(operator: Operator, tensor: Tensor, n_ranks: int, *, output: boo
     axis = _axis(operator, tensor, output=output)
     if operator.shard is Shard.HEAD and axis == 2:
         whole = int(tensor.shape[2])
-        return _scaled_axis(tensor, axis, whole, local_heads(whole, n_ranks))
-    return _divided(tensor, axis, n_ranks)
+    elif operator.shard is Shard.COLUMN and "n_heads" in operator.attrs:
+        whole = int(operator.attrs["n_heads"])
+    else:
+        return _divided(tensor, axis, n_ranks)
+    return _scaled_axis(tensor, axis, whole, local_heads(whole, n_ranks))
 
 
 def _axis(operator: Operator, tensor: Tensor, *, output: bool) -> int | None:

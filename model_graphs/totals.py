@@ -268,7 +268,7 @@ DEFAULT_POINTS: Mapping[str, Mapping[str, int]] = {
 
 
 def graph_summary(
-    model: str,
+    model: str | ModelRecord,
     phase: str = "prefill",
     kv_dtype: str = "bf16",
     at: Mapping[str, int] | None = None,
@@ -282,7 +282,7 @@ def graph_summary(
     Raises:
         InputError: the model or phase is unknown, or `at` names another symbol or a negative count.
     """
-    record = resolve_model(model)
+    record = resolve_model(model) if isinstance(model, str) else model
     plain = load_graph(record, phase)
     graph = plain if transform is None else apply_plan(plain, transform, COMPUTE_DTYPES)
     point = {**DEFAULT_POINTS[phase], **(at or {})}

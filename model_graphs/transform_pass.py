@@ -42,15 +42,15 @@ def rule_of(plan: Plan, operator: Operator) -> Rule | None:
 
 
 def compute_dtype(rule: Rule, supported_compute: Collection[str]) -> str:
-    """What a product under the rule is computed in."""
-    return rule.inputs if rule.inputs in supported_compute else "bf16"
+    """What a product is computed in: the unit that its weights name, where its input is quantised."""
+    return rule.weights if rule.inputs != "bf16" and rule.weights in supported_compute else "bf16"
 
 
 def _notes(graph: OperatorGraph, plan: Plan, supported_compute: Collection[str]) -> Iterator[str]:
     """What a reader should know: another compute dtype, blocks that the layout would cut."""
     chosen = [(rule, op) for _, _, op in graph.instances() if (rule := rule_of(plan, op)) is not None]
     rules = [rule for rule in plan.rules if any(rule is found for found, _ in chosen)]
-    for dtype in dict.fromkeys(rule.inputs for rule in rules):
+    for dtype in dict.fromkeys(rule.weights for rule in rules if rule.inputs != "bf16"):
         if dtype not in supported_compute:
             yield f"weights are stored in {dtype} and computed in bf16: the device has no {dtype} unit"
     for dtype in dict.fromkeys(rule.weights for rule in rules):
@@ -95,18 +95,17 @@ class _PlanPass(BlockRewriter):
         deps = self.moved(operator)
         if rule is None:
             return self.append(_summed(operator, self._plan.attention_sums), deps)
-        dtype = compute_dtype(rule, self._supported)
+        compute, rows = compute_dtype(rule, self._supported), rule.inputs
         if operator.kind == "ep_dispatch":
-            if dtype == "bf16":
+            if compute == "bf16":
                 return self.append(operator, deps)
-            return self.append(
-                _quantised_dispatch(operator, dtype), self._quantised_deps(operator, deps, dtype)
-            )
+            sent = _quantised_dispatch(operator, rows)
+            return self.append(sent, self._quantised_deps(operator, deps, rows))
         stored = _stored(operator, rule)
-        if dtype == "bf16":
+        if compute == "bf16":
             return self.append(stored, deps)
-        computed = replace(_on_quantised(stored, dtype), compute_dtype=dtype)
-        return self.append(computed, self._quantised_deps(operator, deps, dtype))
+        computed = replace(_on_quantised(stored, rows), compute_dtype=compute)
+        return self.append(computed, self._quantised_deps(operator, deps, rows))
 
     def _quantised_deps(self, consumer: Operator, deps: list[int], dtype: str) -> list[int]:
         """The dependencies with the operator that quantises the first operand, made at its first use."""

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.yaml_reader import validate_file
-from model_graphs.dtypes import INPUT_DTYPES, WEIGHT_DTYPES
+from model_graphs.dtypes import INPUT_DTYPES, ROW_DTYPES, WEIGHT_DTYPES
 
 #: products with weights that a plan may change
 PRODUCT_KINDS = ("linear", "moe_experts")
@@ -83,8 +83,11 @@ def _dtype_problems(rule: Rule) -> Iterator[Problem]:
         yield Problem(
             requirement, repr(rule.weights), path="weights", suggestion=nearest(rule.weights, WEIGHT_DTYPES)
         )
-    if rule.inputs != "bf16" and rule.inputs != rule.weights:
-        yield Problem("must be bf16 or what the weights are stored in", repr(rule.inputs), path="inputs")
+    rows = ROW_DTYPES.get(rule.weights, rule.weights)
+    if rule.inputs not in ("bf16", rows):
+        yield Problem(
+            f"must be bf16 or {rows} beside weights in {rule.weights}", repr(rule.inputs), path="inputs"
+        )
     elif rule.inputs not in INPUT_DTYPES:
         yield Problem(f"must be one of {', '.join(INPUT_DTYPES)}", repr(rule.inputs), path="inputs")
 
@@ -166,7 +169,7 @@ PLANS: Mapping[str, Plan] = {
             rules=(Rule(products=("mlp", "shared_expert", "moe"), weights="nvfp4", inputs="nvfp4"),),
             mtp=False,
         ),
-        _one_rule("mxfp4", weights="mxfp4"),
+        _one_rule("mxfp4", weights="mxfp4", inputs="mxfp8"),
         _one_rule("int8", weights="int8", inputs="int8"),
         *(_one_rule(f"int{bits}", weights=f"int{bits}_g128") for bits in (6, 4, 3, 2)),
         _one_rule("int8_weights", weights="int8_g128"),

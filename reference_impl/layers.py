@@ -64,6 +64,23 @@ class RMSNorm(Norm):
         return kernels.rmsnorm(x, self.weight, self.eps)
 
 
+class HeadsRMSNorm(RMSNorm):
+    """Root-mean-square norm over all heads of queries or of keys as one vector.
+
+    Under tensor parallelism engines exchange the sums of squares, four bytes a token and rank; here each rank
+    normalises over its own heads, and no graph has the exchange.
+    """
+
+    def __init__(self, heads: int, head_dim: int, eps: float) -> None:
+        super().__init__(heads * head_dim, eps, shard=Shard.COLUMN)
+        self.heads = heads
+
+    @property
+    def attrs(self) -> Mapping[str, int | str]:
+        """Heads, which tensor parallelism divides."""
+        return {"n_heads": self.heads}
+
+
 class AddRMSNorm(Norm):
     """Root-mean-square norm fused with the residual add before it."""
 

@@ -19,6 +19,11 @@ def load_main_model(model: Decoder, state: State, names: Names = USUAL) -> None:
     Raises:
         InputError: a tensor is missing or has another shape; all of them are named.
     """
+    fill(model, main_recipes(model, names), state)
+
+
+def main_recipes(model: Decoder, names: Names) -> Recipes:
+    """What makes each tensor of the main model, in the names of its causal language model."""
     recipes = {
         "embed_tokens.weight": Recipe(("model.embed_tokens.weight",)),
         "opening_norm.weight": Recipe(("model.layers.0.input_layernorm.weight",)),
@@ -28,9 +33,9 @@ def load_main_model(model: Decoder, state: State, names: Names = USUAL) -> None:
     last = len(model.layers) - 1
     for i, layer in enumerate(model.layers):
         closing = "model.norm" if i == last else f"model.layers.{i + 1}.input_layernorm"
-        for name, recipe in _layer_recipes(layer, names, f"model.layers.{i}", closing):
+        for name, recipe in layer_recipes(layer, names, f"model.layers.{i}", closing):
             recipes[f"layers.{i}.{name}"] = recipe
-    fill(model, recipes, state)
+    return recipes
 
 
 def load_mtp(module: MTP, state: State, prefix: str = "layers.0", names: Names = USUAL) -> None:
@@ -41,14 +46,15 @@ def load_mtp(module: MTP, state: State, prefix: str = "layers.0", names: Names =
     """
     own = {f"{name}.weight": Recipe((f"{prefix}.{name}.weight",)) for name in ("enorm", "hnorm", "eh_proj")}
     own["opening_norm.weight"] = Recipe((f"{prefix}.mtp_block.input_layernorm.weight",))
-    for name, recipe in _layer_recipes(module.layer, names, f"{prefix}.mtp_block", f"{prefix}.post_norm"):
+    for name, recipe in layer_recipes(module.layer, names, f"{prefix}.mtp_block", f"{prefix}.post_norm"):
         own[f"layer.{name}"] = recipe
     fill(module, own, state)
 
 
-def _layer_recipes(
+def layer_recipes(
     layer: DecoderLayer, names: Names, prefix: str, closing: str
 ) -> Iterator[tuple[str, Recipe]]:
+    """What makes each tensor of a layer; `prefix` is its name there, `closing` the norm after it."""
     for name in layer.state_dict():
         if name.startswith("closing_norm."):
             yield name, Recipe((name.replace("closing_norm", closing),))

@@ -20,11 +20,11 @@ from reference_impl.layers import (
     Embedding,
     ExpertCombine,
     ExpertDispatch,
+    HeadsRMSNorm,
     Layer,
     Linear,
     QKVLinear,
     ReduceScatter,
-    RMSNorm,
 )
 from reference_impl.parts.attention import AttentionCore, GroupedAttention
 from reference_impl.parts.feed_forward import MLP, Experts, MoE
@@ -73,8 +73,11 @@ def _shard(layer: Layer, layout: Layout, rank: int) -> None:
         _shard_linear(layer, tp, tp_rank)
     elif isinstance(layer, AttentionCore) and layer.sinks is not None:
         layer.sinks = _part(layer.sinks, 0, tp, tp_rank)
-    elif isinstance(layer, RMSNorm) and layer.shard is Shard.COLUMN:
-        layer.weight = _part(layer.weight, 0, tp, tp_rank)
+    elif isinstance(layer, HeadsRMSNorm):
+        mine = _heads_of(layer.heads, tp, tp_rank)
+        by_head = layer.weight.unflatten(0, (layer.heads, -1))
+        layer.weight = nn.Parameter(by_head[mine.start : mine.stop].flatten(), requires_grad=False)
+        layer.heads = len(mine)
 
 
 def _shard_linear(layer: Linear, tp: int, tp_rank: int) -> None:
@@ -91,17 +94,22 @@ def _shard_linear(layer: Linear, tp: int, tp_rank: int) -> None:
 
 def _shard_projection(layer: QKVLinear, tp: int, tp_rank: int) -> None:
     """The rank's heads of queries, and its heads of keys and values or its copy of one."""
-    heads, kv_heads = layer.heads, layer.kv_heads
-    mine, mine_kv = local_heads(heads, tp), local_heads(kv_heads, tp)
-    first_kv = tp_rank * mine_kv if kv_heads >= tp else tp_rank // (tp // kv_heads)
-    keys = range(heads + first_kv, heads + first_kv + mine_kv)
-    rows = [*range(tp_rank * mine, (tp_rank + 1) * mine), *keys, *(key + kv_heads for key in keys)]
+    queries = _heads_of(layer.heads, tp, tp_rank)
+    keys = [layer.heads + head for head in _heads_of(layer.kv_heads, tp, tp_rank)]
+    rows = [*queries, *keys, *(key + layer.kv_heads for key in keys)]
     for name in ("weight", "bias"):
         whole = getattr(layer, name)
         if whole is not None:
             by_head = whole.unflatten(0, (-1, layer.head_dim))
             setattr(layer, name, nn.Parameter(by_head[rows].flatten(0, 1), requires_grad=False))
-    layer.heads, layer.kv_heads = mine, mine_kv
+    layer.heads, layer.kv_heads = len(queries), len(keys)
+
+
+def _heads_of(heads: int, tp: int, tp_rank: int) -> range:
+    """The rank's heads, or its copy of one."""
+    mine = local_heads(heads, tp)
+    first = tp_rank * mine if heads >= tp else tp_rank // (tp // heads)
+    return range(first, first + mine)
 
 
 def _shard_experts(experts: Experts, layout: Layout, rank: int) -> None:
@@ -150,7 +158,7 @@ def _meet(module: nn.Module, tp: int) -> None:
     elif isinstance(module, MLP) and module.down_proj.component != "shared_expert":
         _after(module.down_proj, "all_reduce", AllReduce("tp", tp))
     elif isinstance(module, MoE):
-        last = module.routed.experts if module.add_shared is None else module.add_shared
+        last = module.routed if module.add_shared is None else module.add_shared
         _after(last, "all_reduce", AllReduce("tp", tp))
     elif isinstance(module, Embedding):
         _after(module, "all_reduce", AllReduce("tp", tp))

@@ -90,19 +90,19 @@ def _labelled(
 ) -> Iterable[Line]:
     flags = {row.id: row.flags for row in rows}
     systems = {row.id: row.scenario.deployment.system for row in rows}
+    models = {row.id: row.deployment_key.partition("|")[0] for row in rows}
     for metric in _METRICS:
         chosen = [p for p in predictions if p.metric == metric]
-        yield label, score("DeepSeek V3/R1, all rows", metric, chosen)
+        yield label, score("aggregated serving, all rows", metric, chosen)
         calm = [p for p in chosen if STALL not in flags[p.id]]
         if len(calm) < len(chosen):
             yield label, score("without start-up stalls", metric, calm)
         plain = [p for p in calm if not {SPECULATION, DYNAMO} & set(flags[p.id])]
         if len(plain) < len(calm):
             yield label, score("and without suspected speculation or Dynamo", metric, plain)
-        for system in sorted(set(systems.values())):
-            own = [p for p in chosen if systems[p.id] == system]
-            if own:
-                yield label, score(f"on {system}", metric, own)
+        for name, names in (("", models), ("on ", systems)):
+            for one in sorted({names[p.id] for p in chosen}):
+                yield label, score(name + one, metric, [p for p in chosen if names[p.id] == one])
         for group in sorted({p.group for p in chosen}) if groups else ():
             yield label, score(group, metric, [p for p in chosen if p.group == group])
 

@@ -7,6 +7,7 @@ from hardware_specs.records.evidence import Estimate
 from reports.comparison import Comparison
 from reports.indicators import ContextPoint, HardwareCost, LongContext
 from reports.objectives import ObjectiveCheck
+from reports.rows import approximation
 from reports.simulation import SimulationReport
 from reports.versions import runtime_versions
 from simulator.forecast import MemoryFit
@@ -19,6 +20,7 @@ def simulation_json(report: SimulationReport) -> dict[str, object]:
     forecast = report.forecast
     return {
         "schema_version": SCHEMA_VERSION,
+        "approximation": [text for _, text in approximation(forecast.scenario.deployment)],
         "scenario": forecast.scenario.model_dump(mode="json"),
         "metrics": {name: estimate_json(value) for name, value in forecast.metrics.items()},
         "indicators": {

@@ -22,6 +22,7 @@ def simulation_tables(report: SimulationReport) -> Iterator[RenderableType]:
     yield definition(
         scenario.name,
         [
+            *rows.approximation(scenario.deployment),
             ("deployment", rows.describe_deployment(scenario)),
             ("", rows.describe_engine(scenario)),
             ("workload", rows.describe_load(scenario)),

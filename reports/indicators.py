@@ -65,7 +65,7 @@ class HardwareCost:
 def long_context(base: Forecast, forecast: Forecaster) -> LongContext:
     """How TTFT and TPOT grow at 4, 16 and 64 times the mean input, up to the model's limit."""
     deployment = base.scenario.deployment
-    limit = resolve_model(deployment.model).blueprint.max_positions
+    limit = resolve_model(deployment.model, approximate=deployment.approximate).blueprint.max_positions
     requests = base.run.requests
     mean_input, mean_output = round(requests.input_tokens.mean()), round(requests.output_tokens.mean())
     rows: list[ContextRow] = []

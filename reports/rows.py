@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from statistics import median
 
 from hardware_specs.records.evidence import Estimate
+from model_graphs.configs import resolve_model
 from reports.comparison import Comparison
 from reports.formatting import figure, gib, interval, percent, signed_percent
 from reports.indicators import ContextRow, LongContext
 from simulator.forecast import Assumption, Forecast, MemoryFit
-from simulator.scenario.model import ClosedLoop, Poisson, Scenario, TraceReplay
+from simulator.scenario.model import ClosedLoop, Deployment, Poisson, Scenario, TraceReplay
 
 Row = tuple[str, ...]
 Rows = list[Row]
@@ -28,6 +29,14 @@ def describe_deployment(scenario: Scenario) -> str:
     widths = f"tp {one.tp}, dp {one.dp}, ep {one.ep}, pp {one.pp}"
     replicas = f"{one.replicas} replica{'s' if one.replicas > 1 else ''} of {one.gpus_per_replica}"
     return f"{one.model} on {one.gpus} x {one.system} = {replicas} ({widths})"
+
+
+def approximation(deployment: Deployment) -> list[tuple[str, str]]:
+    """What was assumed to read an unknown architecture as a known one; nothing for a known one."""
+    if not deployment.approximate:
+        return []
+    record = resolve_model(deployment.model, approximate=True)
+    return [("approximate", note) for note in record.notes] if record.approximates else []
 
 
 def describe_engine(scenario: Scenario) -> str:

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from hardware_specs.records.evidence import Estimate
 from reports.forecast_json import estimate_json
 from reports.formatting import decimal, figure, interval, percent
-from reports.rows import ASSUMPTION_COLUMNS, Row, assumption_rows
+from reports.rows import ASSUMPTION_COLUMNS, Row, approximation, assumption_rows
 from reports.tables import definition, table
 from reports.versions import runtime_versions
 from simulator.forecast import Assumption
@@ -24,6 +24,9 @@ def step_tables(
     """Latency, energy and where the time goes; with `explain` every view and the evidence."""
     one = step.deployment
     title = f"{step.phase} of {one.model} on {one.gpus_per_replica} x {one.system}"
+    approximate = approximation(one)
+    if approximate:
+        yield definition("", approximate)
     yield _headline(title, step)
     for view in step.breakdown.views if explain else ("component", "kind", "bound"):
         yield _view_table(step, view)
@@ -65,6 +68,7 @@ def step_json(step: StepForecast, assumed: tuple[Assumption, ...]) -> dict[str, 
     """The same content; spans go to the trace file."""
     return {
         "schema_version": 1,
+        "approximation": [text for _, text in approximation(step.deployment)],
         "deployment": step.deployment.model_dump(mode="json"),
         "phase": step.phase,
         "latency_ms": estimate_json(step.latency),

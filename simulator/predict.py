@@ -37,7 +37,7 @@ def forecast(scenario: Scenario, *, progress: Progress | None = None) -> Forecas
     """
     prepared = prepare(scenario.deployment)
     runs = _three_runs(prepared, scenario, progress)
-    grade = worst(prepared.stack.grade, prepared.components.grade)
+    grade = worst(prepared.stack.grade, prepared.components.grade, prepared.model.grade)
     metrics = _estimates(prepared, runs, grade)
     metrics |= serving_energy(prepared, runs["expected"], grade)
     metrics |= cost_metrics(scenario, metrics, grade)

@@ -64,6 +64,11 @@ class Prepared:
         tier = tier_value(self.stack.rules.max_running, self.system.device.memory.capacity_bytes.value)
         return self.deployment.max_running or int(tier.value)
 
+    @property
+    def _policy(self) -> str:
+        mixes = self.deployment.mixed_chunk and self.stack.rules.policy == "sglang_prefill_first"
+        return "sglang_mixed" if mixes else self.stack.rules.policy
+
     def engine_options(self, first_token_s: float, stream_interval_steps: float) -> EngineOptions:
         """The serving engine's options under this stack."""
         rules = self.stack.rules
@@ -71,7 +76,7 @@ class Prepared:
         if self.layout.dp > 1:
             wait_steps += rules.attention_dp_wait_steps.value
         return EngineOptions(
-            policy=policy_named(rules.policy),
+            policy=policy_named(self._policy, self.deployment.prompts_per_step),
             step_tokens=self.step_tokens,
             max_running=self.max_running,
             kv_capacity_tokens=self.memory.kv_capacity_tokens,
@@ -103,7 +108,7 @@ def prepare(deployment: Deployment) -> Prepared:
         InputError: a name is unknown, a width does not divide, or a dtype is not known.
         DoesNotFitError: the model does not fit the memory of its devices.
     """
-    model = resolve_model(deployment.model)
+    model = resolve_model(deployment.model, approximate=deployment.approximate)
     system = load_system(deployment.system)
     stack = load_stack(
         deployment.stack, deployment.stack_version, deployment.date, system.device.architecture

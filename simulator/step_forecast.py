@@ -62,7 +62,7 @@ def forecast_step(deployment: Deployment, phase: str, batch: int, length: int, p
         second_stream_tokens=prepared.stack.rules.second_stream_tokens.value,
     )
     run = run_step(priced.program)
-    grade = worst(priced.grade, prepared.stack.grade)
+    grade = worst(priced.grade, prepared.stack.grade, prepared.model.grade)
     width = prepared.stack.tpot_log_half_width
     work = graph_work(prepared.graphs[phase], point, sampled)
     energy, power = step_energy(prepared, run, grade)

@@ -1,6 +1,8 @@
 """Architectures that there is a reference implementation of: a config in `config.json`'s words for each."""
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import or_
 
 from model_graphs.architectures.base import ModelConfig
 from model_graphs.architectures.deepseek import DeepSeekV3Config
@@ -22,4 +24,7 @@ CONFIGS: tuple[type[ModelConfig], ...] = (
 #: class of the config by the name under `architectures` of a `config.json`
 ARCHITECTURES: Mapping[str, type[ModelConfig]] = {name: kind for kind in CONFIGS for name in kind.names}
 
-__all__ = ["ARCHITECTURES", "CONFIGS", "ModelConfig"]
+#: a config of any of them
+AnyConfig = reduce(or_, CONFIGS)
+
+__all__ = ["ARCHITECTURES", "CONFIGS", "AnyConfig", "ModelConfig"]

@@ -5,7 +5,8 @@ matrix. Codes are rounded to the nearest, ties to even, and clamped to the type'
 cast, whose saturation differs between versions of PyTorch.
 
 References: DeepSeek-V3 report (arXiv 2412.19437) section 3.3.2 (fp8_block); OCP Microscaling specification
-1.0 (e2m1, mxfp4); `torch.ao.quantization` (int8: weights symmetric, inputs affine in seven bits, as on x86).
+(e2m1, mxfp4, mxfp8); `torch.ao.quantization` (int8: weights symmetric, inputs affine in seven bits, as on
+x86).
 """
 
 from dataclasses import dataclass
@@ -62,8 +63,8 @@ def encode_input(x: Tensor, element: str) -> Encoded:
             return _encode_fp8_tensor(x.float().reshape(1, -1, x.shape[-1]))
         case "nvfp4":
             return _encode_nvfp4(x.float().reshape(1, -1, x.shape[-1]))
-        case "mxfp4":
-            return _encode_mxfp4(x.float())
+        case "mxfp8":
+            return _encode_mxfp8(x.float())
     return _encode_affine_int8(x.float())
 
 
@@ -82,8 +83,9 @@ def decode(encoded: Encoded, element: str, rows_a_scale: int = 1) -> Tensor:
         assert scales is not None
         return _e2m1_values(codes) * _spread(scales.float() * whole.squeeze(-1), 1, 16, codes)
     assert scales is not None
-    if element == "mxfp4":
-        return _e2m1_values(codes) * _spread(torch.exp2(scales.float() - 127), 1, 32, codes)
+    if element in ("mxfp4", "mxfp8"):
+        values = _e2m1_values(codes) if element == "mxfp4" else codes.float()
+        return values * _spread(torch.exp2(scales.float() - 127), 1, 32, codes)
     rows = rows_a_scale if element == "fp8_block" else 1
     return codes.float() * _spread(scales.float(), rows, 128, codes)
 
@@ -129,11 +131,23 @@ def _encode_fp8_tensor(x: Tensor) -> Encoded:
 
 
 def _encode_mxfp4(x: Tensor) -> Encoded:
-    """A power of two for 32 elements: the largest's, less the two of the largest code."""
-    largest = _blocks(x.abs(), 1, 32).amax((-3, -1)).clamp_min(SMALLEST_SCALE)
-    exponent = torch.floor(torch.log2(largest)).clamp(-125, 127) - 2
+    exponent = _shared_exponent(x, 2)
     codes = _e2m1_codes(x / _spread(torch.exp2(exponent), 1, 32, x))
     return Encoded(codes, (exponent + 127).to(torch.uint8))
+
+
+def _encode_mxfp8(x: Tensor) -> Encoded:
+    rows = x.reshape(-1, x.shape[-1])
+    exponent = _shared_exponent(rows, 8)
+    scaled = rows / _spread(torch.exp2(exponent), 1, 32, rows)
+    codes = scaled.clamp(-E4M3_LARGEST, E4M3_LARGEST).to(torch.float8_e4m3fn)
+    return Encoded(codes, (exponent + 127).to(torch.uint8))
+
+
+def _shared_exponent(x: Tensor, of_largest_code: int) -> Tensor:
+    """The power of two of 32 elements: that of the largest, less that of the type's largest code."""
+    largest = _blocks(x.abs(), 1, 32).amax((-3, -1)).clamp_min(SMALLEST_SCALE)
+    return torch.floor(torch.log2(largest)).clamp(-119, 127) - of_largest_code
 
 
 def _encode_nvfp4(x: Tensor) -> Encoded:

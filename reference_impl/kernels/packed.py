@@ -29,6 +29,9 @@ def _quantize_fake(x: Tensor, dtype: str) -> tuple[Tensor, Tensor, Tensor]:
         return codes, x.new_empty((*lead, -(-k // 128)), dtype=torch.float32), _fp32(x, 0)
     if dtype == "fp8":
         return x.new_empty(x.shape, dtype=torch.float8_e4m3fn), _fp32(x, 0), _fp32(x, 1)
+    if dtype == "mxfp8":
+        codes = x.new_empty(x.shape, dtype=torch.float8_e4m3fn)
+        return codes, x.new_empty((*lead, -(-k // 32)), dtype=torch.uint8), _fp32(x, 0)
     if dtype in E2M1_TYPES:
         codes = x.new_empty((*lead, -(-k // 2)), dtype=torch.uint8)
         kind, n_whole = (torch.float8_e4m3fn, 1) if dtype == "nvfp4" else (torch.uint8, 0)
@@ -110,8 +113,9 @@ def rule_attrs(call: Call) -> dict[str, Scalar]:
 
 
 def computed_in(call: Call) -> str:
-    """What the product is computed in: the element type of its input."""
-    return str(call.scalars["inputs"])
+    """What the product is computed in: the unit that its weights name, where its input is quantised."""
+    element = str(call.scalars["storage"]).partition(":")[0]
+    return "bf16" if call.scalars["inputs"] == "bf16" else element
 
 
 def _linear_fake(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from model_graphs.blueprint import AttentionSpec, QueryKeyNorm
 from model_graphs.graph import Shard
 from reference_impl import kernels
-from reference_impl.layers import KvAppend, Layer, Linear, QKVLinear, RMSNorm, parameter
+from reference_impl.layers import HeadsRMSNorm, KvAppend, Layer, Linear, QKVLinear, RMSNorm, parameter
 from reference_impl.parts.rotary import Tables
 
 
@@ -53,7 +53,7 @@ class GroupedAttention(nn.Module):
         if spec.norm is QueryKeyNorm.HEAD:
             self.q_norm, self.k_norm = (RMSNorm(C, eps, shard=Shard.HEAD) for _ in range(2))
         elif spec.norm is QueryKeyNorm.WIDTH:
-            self.q_norm, self.k_norm = (RMSNorm(n * C, eps, shard=Shard.COLUMN) for n in (H, K))
+            self.q_norm, self.k_norm = (HeadsRMSNorm(n, C, eps) for n in (H, K))
         self.rope = RopeQK(neighbours=spec.rope.neighbours) if spec.rope is not None else None
         self.kv_append = KvAppend("attention", Shard.HEAD)
         self.core = AttentionCore(spec)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from hardware_specs.records.errors import InputError, Problem
 from hardware_specs.records.wording import Complaint, sentences
+from reports.cli.custom_model import stored_as_its_file
 from reports.cli.flags import WORKLOAD_DEFAULTS, field_default
 from reports.scenarios import load_scenario
 from simulator.forecast import Assumption
@@ -23,6 +24,7 @@ Tree = dict[str, Any]
 #: flag -> entry of the deployment
 _DEPLOYMENT = (
     "model",
+    "approximate",
     "system",
     "gpus",
     "tp",
@@ -62,16 +64,19 @@ def scenario_from(args: argparse.Namespace) -> tuple[Scenario, tuple[Assumption,
     """
     given = {name: value for name, value in vars(args).items() if value is not None}
     if "scenario" in given:
-        tree = load_scenario(given["scenario"]).model_dump(mode="json")
+        loaded = load_scenario(given["scenario"])
+        tree = loaded.model_dump(mode="json")
         dropped = _drop_points(tree, given)
-        return _validated(_overridden(tree, given)), dropped
+        stated = "precision" in loaded.deployment.model_fields_set | given.keys()
+        return stored_as_its_file(_validated(_overridden(tree, given)), dropped, is_stated=stated)
     _require(given)
     used = _defaults_used(given)
     filled = given | {name: WORKLOAD_DEFAULTS[name][0] for name in used}
     tree = _overridden(
         {"name": "from flags", "deployment": {"gpus": _replica_size(given)}, "workload": {}}, filled
     )
-    return _validated(tree), tuple(_assumed(name) for name in used) + _assumed_fields(tree["deployment"])
+    assumed = tuple(_assumed(name) for name in used) + _assumed_fields(tree["deployment"])
+    return stored_as_its_file(_validated(tree), assumed, is_stated="precision" in given)
 
 
 def _drop_points(tree: Tree, given: Tree) -> tuple[Assumption, ...]:

@@ -4,12 +4,14 @@ import argparse
 from pathlib import Path
 
 from hardware_specs.records.errors import GateFailedError, InputError, Problem
+from reports.cli.flags import add_approximate
 from reports.cli.parser import add_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, where the files go, and a comparison with the shipped ones."""
     parser.add_argument("model", metavar="MODEL", help="canonical key, hub name or path of a config.json")
+    add_approximate(parser)
     parser.add_argument(
         "--phase",
         metavar="NAME",
@@ -30,12 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Emit, write or compare."""
-    _require_torch()
+    require_torch("emit")
     from model_graphs.configs import resolve_model
     from reports.console import console, print_json, progress
     from reports.emitted import compare, emit_phases, emitted_json, emitted_table, write_graphs
 
-    record = resolve_model(args.model)
+    record = resolve_model(args.model, approximate=bool(args.approximate))
     if args.out and not args.out.is_dir():
         raise InputError(Problem("must be a folder that exists", str(args.out), path="--out"))
     with progress("emitting") as tick:
@@ -51,9 +53,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _require_torch() -> None:
+def require_torch(command: str) -> None:
+    """Refuse a command that cannot run without torch.
+
+    Raises:
+        InputError: torch is not installed.
+    """
     from importlib.util import find_spec
 
     if find_spec("torch") is None:
-        requirement = "emit needs torch: pip install 'silicast[reference]' (the shipped graphs need none)"
+        requirement = f"{command} needs torch: pip install 'silicast[reference]'"
         raise InputError(Problem(requirement, "an installation without torch"))

@@ -33,6 +33,7 @@ def add_deployment_flags(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="canonical key, hub name or path of a config.json (required without a scenario)",
     )
+    add_approximate(group)
     group.add_argument(
         "--system", metavar="NAME", help="canonical key such as h200_sxm (required without a scenario)"
     )
@@ -51,6 +52,11 @@ def add_deployment_flags(parser: argparse.ArgumentParser) -> None:
         group.add_argument(
             f"--{name}", type=int, metavar="N", help=f"{text} (default: {field_default(name)})"
         )
+    _add_engine_flags(group)
+
+
+def _add_engine_flags(group: argparse._ActionsContainer) -> None:
+    """The serving engine, and how it stores weights and cache."""
     group.add_argument(
         "--stack", metavar="NAME", help=f"vllm, sglang or trtllm (default: {field_default('stack')})"
     )
@@ -60,12 +66,22 @@ def add_deployment_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--precision",
         metavar="DTYPE",
-        help=f"of weights: bf16, fp8, fp4 (default: {field_default('precision')})",
+        help=f"of weights: bf16, fp8, fp4 (default: a config.json's own, else {field_default('precision')})",
     )
     group.add_argument(
         "--kv-dtype",
         metavar="DTYPE",
         help=f"of the KV cache: bf16, fp8, auto (default: {field_default('kv_dtype')})",
+    )
+
+
+def add_approximate(parser: argparse._ActionsContainer) -> None:
+    """The `--approximate` flag, the same in every command that takes a model."""
+    parser.add_argument(
+        "--approximate",
+        action="store_true",
+        default=None,
+        help="read a config.json of an unknown architecture as the nearest known one, grade D",
     )
 
 

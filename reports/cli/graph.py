@@ -7,6 +7,7 @@ and operators. Symbols: B sequences, S new and T past tokens of each sequence.
 import argparse
 from typing import TYPE_CHECKING
 
+from reports.cli.flags import add_approximate
 from reports.cli.parser import add_json
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, the phase, the point."""
     parser.add_argument("model", metavar="MODEL", help="canonical key, hub name or path of a config.json")
+    add_approximate(parser)
     phases = "prefill, chunked_prefill, decode or mtp"
     parser.add_argument("--phase", metavar="NAME", default="prefill", help=f"{phases} (default: prefill)")
     parser.add_argument(
@@ -51,14 +53,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Summarise the graph."""
+    from model_graphs.configs import resolve_model
     from model_graphs.totals import graph_summary
     from reports.console import console, print_json
+    from reports.graph_cache import ensure_emitted
     from reports.graph_tables import graph_tables
     from reports.versions import runtime_versions
 
     given = {"B": args.batch, "S": args.new, "T": args.past}
     point = {symbol: count for symbol, count in given.items() if count is not None}
-    summary = graph_summary(args.model, args.phase, args.kv_dtype, point, _transform(args))
+    record = resolve_model(args.model, approximate=bool(args.approximate))
+    ensure_emitted(record)
+    summary = graph_summary(record, args.phase, args.kv_dtype, point, _transform(args))
     if args.json:
         identity = {"content_hash": summary.record.content_hash, "versions": runtime_versions()}
         print_json({"schema_version": 1, **summary.as_dict(), **identity})

@@ -30,6 +30,7 @@ COMMANDS = {
     "step": Command("step", "one prefill or decode step at operator level, with breakdown and timeline"),
     "graph": Command("graph", "parameters, FLOPs, bytes by role and cache groups of a model"),
     "emit": Command("emit", "trace a model's graphs anew from the reference implementation (needs torch)"),
+    "checkpoint": Command("checkpoint", "check a checkpoint's folder: bytes, names, shapes, formats"),
     "validate": Command("validate", "predictions against a file of measured runs, with an error table"),
     "kernels": Command("kernels", "latencies for a table of kernel shapes"),
     "report": Command("report", "a self-contained HTML report of a scenario"),

@@ -3,7 +3,7 @@
 import argparse
 from importlib import import_module
 
-from pydantic import BaseModel
+from pydantic import TypeAdapter
 
 from hardware_specs.records.errors import InputError, Problem, nearest
 from reports.console import print_json
@@ -12,7 +12,7 @@ from reports.console import print_json
 FORMATS = {
     "scenario": ("simulator.scenario.model", "Scenario"),
     "stack": ("simulator.stacks.model", "StackFile"),
-    "model": ("model_graphs.configs", "DeepSeekV3Config"),
+    "model": ("model_graphs.architectures", "AnyConfig"),
     "device": ("hardware_specs.forms", "DeviceForm"),
     "memory": ("hardware_specs.forms", "MemoryForm"),
     "link": ("hardware_specs.forms", "LinkForm"),
@@ -48,9 +48,5 @@ def schema_of(name: str) -> dict[str, object]:
         requirement = f"format must be one of {', '.join(FORMATS)}"
         raise InputError(Problem(requirement=requirement, given=name, suggestion=nearest(name, FORMATS)))
     module, attribute = FORMATS[name]
-    model = getattr(import_module(module), attribute)
-    assert issubclass(model, BaseModel)
-    schema: dict[str, object] = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema"
-    } | model.model_json_schema()
-    return schema
+    schema = TypeAdapter(getattr(import_module(module), attribute)).json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema

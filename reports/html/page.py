@@ -10,7 +10,7 @@ from reports.html import sections
 from reports.html.markup import definitions
 from reports.load_curve import LoadCurve
 from reports.operators import TypicalStep
-from reports.rows import describe_deployment, describe_engine, describe_load
+from reports.rows import approximation, describe_deployment, describe_engine, describe_load
 from reports.simulation import SimulationReport
 from reports.versions import silicast_version
 
@@ -73,8 +73,9 @@ def style() -> str:
 
 def _subtitle(content: ReportContent) -> str:
     scenario = content.simulation.forecast.scenario
-    parts = (describe_deployment(scenario), describe_engine(scenario), describe_load(scenario))
-    return "; ".join(parts)
+    assumed = [text for _, text in approximation(scenario.deployment)]
+    said = (describe_deployment(scenario), describe_engine(scenario), describe_load(scenario))
+    return "; ".join((*assumed, *said))
 
 
 def _identity(content: ReportContent) -> str:

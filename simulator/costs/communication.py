@@ -60,13 +60,12 @@ class Communication:
         return self._pricing("ep_bulk", "any", _exchange_kernel(op, place), formula, tokens, memo_key=key)
 
     def _custom_all_reduce(self, n_ranks: int, message_bytes: ArrayLike) -> KernelEstimate:
-        own = "trtllm" if self._pricing.backend == "trtllm" else "vllm"
         link = self._device.scale_up_bytes_per_s
 
         def formula(c: Any, size: FloatArray) -> Priced:
             return comm.custom_all_reduce_latency(n_ranks, size, link, c)
 
-        choice = KernelChoice((own, "vllm", "trtllm"))
+        choice = KernelChoice((self._pricing.backend, "vllm", "trtllm"))
         return self._pricing("custom_all_reduce", "any", choice, formula, message_bytes, memo_key=n_ranks)
 
     def _nccl(self, op: str, n_ranks: int, message_bytes: ArrayLike) -> KernelEstimate:

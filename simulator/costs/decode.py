@@ -8,6 +8,7 @@ modelled: paging granularity, prefix sharing (cascade), kernels that leave packi
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from simulator.costs.estimates import FloatArray
 from simulator.costs.figures import DeviceFigures
@@ -17,6 +18,9 @@ _SPLITS = np.array([1, 2, 4, 8, 16, 32, 64, 128], np.float64)
 _ROWS_PER_BLOCK = 64.0  # query rows that share a KV block
 _TOKENS_PER_BLOCK = 64.0
 _MIN_TOKENS_PER_SPLIT = 32.0
+_TOKENS_ACROSS_BORDERS = 128.0
+#: windows up to this many tokens have constants of their own
+SHORT_WINDOW = 512
 _NEVER_S = 1e6
 MLA_QUERY_DIM = 576  # kv_lora_rank + rope
 MLA_VALUE_DIM = 512
@@ -66,6 +70,18 @@ class DecodeShape:
     def flop(self) -> FloatArray:
         """Multiply-adds of scores and values, two FLOP each."""
         return 2 * self.batch * self.heads * self.context * (self.query_dim + self.value_dim)
+
+
+def windowed_context(context: FloatArray, window: ArrayLike) -> FloatArray:
+    """Tokens that a kernel works on where a query sees the last `window` of `context`, or all for 0.
+
+    A window up to `SHORT_WINDOW` is read in whole blocks and lies across their borders.
+    """
+    width = np.asarray(window)
+    touched = np.minimum(context, width + _TOKENS_ACROSS_BORDERS)
+    in_blocks = np.ceil(touched / _TOKENS_PER_BLOCK) * _TOKENS_PER_BLOCK
+    seen = np.where(width > SHORT_WINDOW, np.minimum(context, width), in_blocks)
+    return np.where(width == 0, context, seen)
 
 
 def mla_decode_shape(

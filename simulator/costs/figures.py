@@ -19,6 +19,9 @@ ELEMENT_BYTES = {
     "mxfp4": 0.5 + 1 / 32,
 }
 
+#: products of two types: what weights are stored in, and what rows are read and multiplied in
+MIXED_PRODUCTS = {"mxfp4_bf16": ("mxfp4", "bf16"), "mxfp4_mxfp8": ("mxfp4", "mxfp8")}
+
 _ALIASES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "fp4": "nvfp4"}
 
 
@@ -40,6 +43,11 @@ def dtype_name(dtype: str) -> str:
 def element_bytes(dtype: str) -> float:
     """Bytes of one stored element of a dtype."""
     return ELEMENT_BYTES[dtype_name(dtype)]
+
+
+def product_types(dtype: str) -> tuple[str, str]:
+    """What the weights of a product are stored in, and what its rows are read and multiplied in."""
+    return MIXED_PRODUCTS.get(dtype) or (dtype_name(dtype),) * 2
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,10 @@ class DeviceFigures:
             scale_up_devices=system.scale_up_devices,
         )
 
+    def has_peak(self, dtype: str) -> bool:
+        """Whether the device has a matrix unit for the dtype."""
+        return PEAK_OF_DTYPE[dtype_name(dtype)] in self.peaks
+
     def peak(self, dtype: str) -> float:
         """Dense peak in FLOP/s.
 
@@ -82,7 +94,7 @@ class DeviceFigures:
         """
         name = dtype_name(dtype)
         entry = PEAK_OF_DTYPE[name]
-        if entry not in self.peaks:
+        if not self.has_peak(name):
             known = ", ".join(sorted(self.peaks))
             raise InputError(
                 Problem(

@@ -4,9 +4,11 @@ The names are those of the calibration entries. Where an engine has two paths an
 autotuning, `best_of` is set and the library takes the minimum.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from hardware_specs.records.errors import InputError, Problem, nearest
+from simulator.costs.figures import MIXED_PRODUCTS, dtype_name
 
 BACKENDS = ("vllm", "sglang", "trtllm")
 
@@ -26,7 +28,10 @@ class KernelChoice:
 #: tokens from which an engine's bulk kernels may take over
 BULK_TOKENS = 1024
 
-_ANY_MOE = ("cutlass", "deepgemm", "triton", "flashinfer", "min_latency")
+_ANY_MOE = (
+    *("cutlass", "deepgemm", "triton", "flashinfer", "min_latency"),
+    *("trtllm", "vllm_triton", "vllm_flashinfer"),
+)
 
 #: (backend, generation) -> dtype -> kernels of the routed experts; other dtypes fall back on `_ANY_MOE`
 _MOE = {
@@ -36,25 +41,36 @@ _MOE = {
     ("trtllm", "hopper"): {
         "fp8_block": KernelChoice(("cutlass",), bulk=("triton",)),
         "bf16": KernelChoice(("cutlass",)),
+        "fp8": KernelChoice(("cutlass",)),
+        "mxfp4_bf16": KernelChoice(("trtllm",)),
     },
     ("trtllm", "blackwell"): {
         "fp8_block": KernelChoice(("deepgemm",), best_of=("deepgemm", "flashinfer")),
         # `min_latency` is left out: enable_min_latency is off, and only used for Llama 4 (llm_args.py)
         "nvfp4": KernelChoice(("cutlass",), best_of=("cutlass", "flashinfer")),
         "bf16": KernelChoice(("cutlass",)),
+        "fp8": KernelChoice(("cutlass",)),
+        "mxfp4_mxfp8": KernelChoice(("trtllm",)),
+        "mxfp4_bf16": KernelChoice(("trtllm",)),
     },
-    ("sglang", "hopper"): {"fp8_block": KernelChoice(("triton",)), "bf16": KernelChoice(("triton",))},
-    ("sglang", "blackwell"): {
-        "fp8_block": KernelChoice(("flashinfer",)),
-        "nvfp4": KernelChoice(("flashinfer",)),
-        "bf16": KernelChoice(("flashinfer",)),
-    },
-    ("vllm", "hopper"): {"fp8_block": KernelChoice(("triton",)), "bf16": KernelChoice(("triton",))},
-    ("vllm", "blackwell"): {
-        "fp8_block": KernelChoice(("flashinfer",)),
-        "nvfp4": KernelChoice(("flashinfer",)),
-        "bf16": KernelChoice(("flashinfer",)),
-    },
+    ("sglang", "hopper"): dict.fromkeys(("fp8_block", "bf16", "mxfp4_bf16"), KernelChoice(("triton",))),
+    ("sglang", "blackwell"): dict.fromkeys(
+        ("fp8_block", "nvfp4", "bf16", "mxfp4_mxfp8", "mxfp4_bf16"), KernelChoice(("flashinfer",))
+    ),
+    # vLLM's Triton kernels are tuned apart from SGLang's. Its tables of block-scaled fp8 also time a CUTLASS
+    # kernel where experts are spread over ranks, which releases before 0.24 do not run.
+    ("vllm", "hopper"): dict.fromkeys(
+        ("fp8_block", "bf16", "fp8", "mxfp4_bf16"), KernelChoice(("vllm_triton", "triton"))
+    ),
+    # Up to release 0.22 vLLM's tables of Blackwell time Triton's kernel for all but 4-bit weights, later ones
+    # FlashInfer's, twice as fast. Whole runs of MiniMax-M2.5 on release 0.19 agree: at 128 sequences a layer
+    # takes 180 us longer in fp8_block than in nvfp4, where the tables say 205 with Triton's kernel and 60
+    # with FlashInfer's.
+    # The table of mxfp4 by mxfp8 has no site of gpt-oss: the kernel is the one that SGLang runs.
+    ("vllm", "blackwell"): dict.fromkeys(
+        ("fp8_block", "bf16", "fp8"), KernelChoice(("vllm_triton", "vllm_flashinfer", "flashinfer"))
+    )
+    | dict.fromkeys(("nvfp4", "mxfp4_mxfp8", "mxfp4_bf16"), KernelChoice(("vllm_flashinfer", "flashinfer"))),
 }
 
 
@@ -75,10 +91,18 @@ def check_backend(backend: str) -> str:
     return backend
 
 
+_SHARED_GEMM = {"bf16": "cublas", "fp8_block": "trtllm"}
+
+
 def gemm_kernels(backend: str, dtype: str) -> KernelChoice:
-    """An engine's own fp8 and nvfp4 kernels; bf16 and fp8_block come close to one library for all engines."""
-    shared = {"bf16": ("cublas",), "fp8_block": ("trtllm",)}.get(dtype)
-    return KernelChoice(shared or tuple(dict.fromkeys((backend, *BACKENDS))))
+    """An engine's own fp8 and nvfp4 kernels; bf16 and fp8_block come close to one library for all engines.
+
+    TensorRT-LLM's table of nvfp4 times the quantisation of the input too, an operator of its own here.
+    """
+    if dtype in _SHARED_GEMM:
+        return KernelChoice((_SHARED_GEMM[dtype],))
+    order = BACKENDS if dtype == "nvfp4" and backend == "trtllm" else (backend, *BACKENDS)
+    return KernelChoice(tuple(dict.fromkeys(order)))
 
 
 def moe_kernels(backend: str, dtype: str, architecture: str) -> KernelChoice:
@@ -87,17 +111,40 @@ def moe_kernels(backend: str, dtype: str, architecture: str) -> KernelChoice:
     return replace(choice, kernels=choice.kernels + _ANY_MOE) if choice else KernelChoice(_ANY_MOE)
 
 
-def mla_compute_dtype(kv_dtype: str, architecture: str) -> str:
-    """Blackwell's MLA kernels multiply an fp8 cache in fp8; Hopper's expand it to 16 bits first."""
+def expert_dtype(dtype: str, architecture: str) -> str:
+    """The product of routed experts whose weights are of a dtype, as calibration entries name it.
+
+    Blackwell multiplies mxfp4 weights by mxfp8 rows and other generations expand them to 16 bits; a product
+    that is named (`mxfp4_bf16`, for an engine that is told to keep rows in 16 bits) stays itself.
+
+    Raises:
+        InputError: the dtype is unknown.
+    """
+    if dtype in MIXED_PRODUCTS:
+        return dtype
+    weights = dtype_name(dtype)
+    if weights != "mxfp4":
+        return weights
+    return "mxfp4_mxfp8" if architecture == "blackwell" else "mxfp4_bf16"
+
+
+def decode_compute_dtype(kv_dtype: str, architecture: str) -> str:
+    """Blackwell's decode kernels multiply an fp8 cache in fp8; Hopper's expand it to 16 bits first."""
     return "fp8" if kv_dtype == "fp8" and architecture == "blackwell" else "bf16"
 
 
-def attention_kernels(backend: str) -> KernelChoice:
-    """Prefill attention: an engine's own kernel where it was measured, then any."""
-    return KernelChoice(tuple(dict.fromkeys((backend, "vllm", "trtllm"))))
+def attention_kernels(backend: str, *, windowed: bool = False) -> KernelChoice:
+    """Prefill attention: an engine's own kernel where it was measured, then any; that of a window first."""
+    return KernelChoice(_with_windowed(dict.fromkeys((backend, "vllm", "trtllm")), windowed=windowed))
 
 
-def decode_kernels(backend: str, *, grouped: bool) -> KernelChoice:
-    """Decode attention has one set of constants for grouped queries and one for multi-head attention."""
+def decode_kernels(backend: str, *, grouped: bool, windowed: bool = False) -> KernelChoice:
+    """Decode attention has constants of its own for multi-head, grouped queries, and those over a window."""
     kind = "gqa" if grouped else "mha"
-    return KernelChoice(tuple(f"{name}_{kind}" for name in dict.fromkeys((backend, "vllm", "trtllm"))))
+    names = (f"{name}_{kind}" for name in dict.fromkeys((backend, "vllm", "trtllm")))
+    return KernelChoice(_with_windowed(names, windowed=grouped and windowed))
+
+
+def _with_windowed(names: Iterable[str], *, windowed: bool) -> tuple[str, ...]:
+    plain = tuple(names)
+    return tuple(f"{name}_window" for name in plain) + plain if windowed else plain

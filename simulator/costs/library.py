@@ -16,19 +16,26 @@ from hardware_specs.records.errors import InputError, Problem, nearest
 from simulator.costs.bandwidth import KINDS, bandwidth_latency
 from simulator.costs.calibration import Calibrations, shipped_calibrations
 from simulator.costs.communication import Communication
-from simulator.costs.decode import DecodeShape, decode_latency, mla_decode_shape
+from simulator.costs.decode import (
+    SHORT_WINDOW,
+    DecodeShape,
+    decode_latency,
+    mla_decode_shape,
+    windowed_context,
+)
 from simulator.costs.estimates import FloatArray, KernelEstimate
 from simulator.costs.expert_load import expert_load
-from simulator.costs.figures import DeviceFigures, dtype_name, element_bytes
+from simulator.costs.figures import DeviceFigures, dtype_name, element_bytes, product_types
 from simulator.costs.gemm import GemmShape, gemm_latency
 from simulator.costs.kernel_choice import (
     BULK_TOKENS,
     KernelChoice,
     attention_kernels,
     check_backend,
+    decode_compute_dtype,
     decode_kernels,
+    expert_dtype,
     gemm_kernels,
-    mla_compute_dtype,
     moe_kernels,
 )
 from simulator.costs.moe import MoeShape, moe_latency
@@ -88,7 +95,7 @@ class KernelLibrary:
     ) -> KernelEstimate:
         """Absorbed MLA: one new token of each sequence over `context` latent rows, `heads` on this rank."""
         kv = dtype_name(kv_dtype)
-        peak = self.device.peak(mla_compute_dtype(kv, self.device.architecture))
+        peak = self.device.peak(decode_compute_dtype(kv, self.device.architecture))
 
         def formula(c: Any, b: FloatArray, s: FloatArray, h: FloatArray) -> Priced:
             return decode_latency(
@@ -135,19 +142,29 @@ class KernelLibrary:
         kv_dtype: str = "bf16",
         past: ArrayLike = 0,
     ) -> KernelEstimate:
-        """Causal attention of `isl` new tokens a sequence after `past`; `window` 0 is full attention."""
-        dtype, kv_bytes = dtype_name(dtype), element_bytes(kv_dtype)
-        peak = self.device.peak(dtype)
+        """Causal attention of `isl` new tokens a sequence after `past`; `window` 0 is full attention.
+
+        Over an fp8 cache queries are quantised too, and multiplied in fp8 where the device can.
+        """
+        kv_bytes, over_fp8 = element_bytes(kv_dtype), dtype_name(kv_dtype) == "fp8"
+        entry_dtype = "fp8" if over_fp8 else dtype_name(dtype)
+        peak = self.device.peak("fp8" if over_fp8 and self.device.has_peak("fp8") else dtype)
+        short = (np.asarray(window) > 0) & (np.asarray(window) <= SHORT_WINDOW)
 
         def formula(c: Any, *dims: FloatArray) -> Priced:
             b, s, h, kv, d, w, p = dims
             return prefill_latency(PrefillShape(b, s, h, kv, d, d, w, kv_bytes, p), peak, self.device, c)
 
-        dims = (batch, isl, heads, kv_heads, head_dim, window, past)
-        choice = attention_kernels(self.backend)
-        return self._price(
-            "attention_prefill", dtype, choice, formula, *dims, may_be_zero=2, memo_key=kv_bytes
-        )
+        def priced(*, windowed: bool) -> KernelEstimate:
+            choice, key = attention_kernels(self.backend, windowed=windowed), (kv_bytes, windowed)
+            dims = (batch, isl, heads, kv_heads, head_dim, window, past)
+            return self._price(
+                "attention_prefill", entry_dtype, choice, formula, *dims, may_be_zero=2, memo_key=key
+            )
+
+        if np.all(short) or not np.any(short):
+            return priced(windowed=bool(np.all(short)))
+        return from_threshold(priced(windowed=False), priced(windowed=True), short)
 
     def attention_decode(
         self,
@@ -163,17 +180,17 @@ class KernelLibrary:
     ) -> KernelEstimate:
         """One new token of each sequence over `context` cached tokens, or the last `window` of them."""
         kv = dtype_name(kv_dtype)
-        peak = self.device.peak("bf16")
+        peak = self.device.peak(decode_compute_dtype(kv, self.device.architecture))
 
         def formula(c: Any, b: FloatArray, s: FloatArray) -> Priced:
-            one = np.ones_like(b)
-            seen = np.minimum(s, window) if window else s
+            one, seen = np.ones_like(b), windowed_context(s, window)
             dims = [
                 dim * one for dim in (heads, kv_heads, head_dim, head_dim, 2 * head_dim * element_bytes(kv))
             ]
             return decode_latency(DecodeShape(b, seen, *dims), peak, self.device, c, cold=cold)
 
-        choice = decode_kernels(self.backend, grouped=heads > kv_heads)
+        windowed = 0 < window <= SHORT_WINDOW
+        choice = decode_kernels(self.backend, grouped=heads > kv_heads, windowed=windowed)
         key = (heads, kv_heads, head_dim, window, cold)
         return self._price("attention_decode", kv, choice, formula, batch, context, memo_key=key)
 
@@ -192,20 +209,22 @@ class KernelLibrary:
         """Routed experts of the busiest rank.
 
         `tokens` are those of all ranks before dispatch; `inter` is the width of an expert before `moe_tp`
-        splits it.
+        splits it. `mxfp4` weights are multiplied in what the generation of the device does by default;
+        `mxfp4_bf16` and `mxfp4_mxfp8` say in what.
 
         Raises:
-            InputError: the ways do not divide, or the distribution is unknown.
+            InputError: the ways do not divide, or the dtype or distribution is unknown.
         """
-        dtype = dtype_name(dtype)
-        peak = self.device.peak(dtype)
+        dtype = expert_dtype(dtype, self.device.architecture)
+        stored, multiplied = product_types(dtype)
+        sizes, peak = (element_bytes(stored), element_bytes(multiplied)), self.device.peak(multiplied)
         _check_divides("moe_tp", moe_tp, "inter", inter)
         _check_divides("moe_ep", moe_ep, "experts", experts)
 
         def formula(c: Any, t: FloatArray) -> Priced:
             load = expert_load(t, experts, topk, moe_ep, distribution)
             dims = [dim * np.ones_like(t) for dim in (hidden, inter / moe_tp, topk, experts / moe_ep)]
-            return moe_latency(MoeShape(load, element_bytes(dtype), t, *dims), peak, self.device, c)
+            return moe_latency(MoeShape(load, *sizes, t, *dims), peak, self.device, c)
 
         choice = moe_kernels(self.backend, dtype, self.device.architecture)
         key = (hidden, inter, topk, experts, moe_tp, moe_ep, distribution)

@@ -1,15 +1,17 @@
 """Grouped GEMM of routed experts: gate-up and down projections of the busiest rank, with their row traffic.
 
-Every kernel library picks one tile height (16, 64 or 128 rows) for the whole group; an active expert reads
-its weights once. Around the two grouped GEMMs are the routing kernels (a fixed time, a time an expert) and
-the traffic of permuting, activating and reducing rows. Some libraries touch all `tokens * topk` rows on
-every rank: that is `all_rows_traffic`. Not modelled: the communication (see `collectives`) and the router
-GEMM.
+Every kernel library picks one tile height (16, 64 or 128 rows) for the whole group, most the fastest one and
+some by the number of tokens; an active expert reads its weights once. Around the two grouped GEMMs are the
+routing kernels (a fixed time, a time an expert) and the traffic of permuting, activating and reducing rows.
+Some libraries touch all `tokens * topk` rows on every rank: that is `all_rows_traffic`. Not modelled: the
+communication (see `collectives`) and the router GEMM.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simulator.costs.estimates import FloatArray
 from simulator.costs.expert_load import TILE_ROWS, ExpertLoad
@@ -25,6 +27,7 @@ from simulator.costs.numerics import (
 
 _TILE_COLUMNS = 128.0
 _OUTPUT_BYTES = 2.0
+_FEW_TOKENS = 64
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class MoeConstants:
     all_rows_traffic: float = constant(0.3, 1.0)  # passes over the rows of all ranks
     droop: float = constant(0.02, 1.0)
     small_tile_penalty: float = constant(8.0, 0.7)
+    tiling: str = "fastest"  # a key of `TILINGS`, chosen and not fitted
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ class MoeShape:
     """Experts of `inter` columns on this rank, fed by `tokens` tokens of all ranks."""
 
     load: ExpertLoad
-    element_bytes: float
+    weight_bytes: float  # of an element
+    row_bytes: float  # of an element of what a grouped GEMM reads
     tokens: FloatArray
     hidden: FloatArray
     inter: FloatArray
@@ -67,8 +72,8 @@ class MoeShape:
     @property
     def traffic_bytes(self) -> FloatArray:
         """Weights of the active experts once, rows in and out."""
-        weights = self.load.active * 3 * self.hidden * self.inter * self.element_bytes
-        return weights + self.load.rows * self.hidden * (2 * self.element_bytes + 2)
+        weights = self.load.active * 3 * self.hidden * self.inter * self.weight_bytes
+        return weights + self.load.rows * self.hidden * (2 * self.row_bytes + 2)
 
 
 def moe_latency(shape: MoeShape, peak_flop_per_s: float, device: DeviceFigures, c: MoeConstants) -> Priced:
@@ -91,6 +96,22 @@ def moe_latency(shape: MoeShape, peak_flop_per_s: float, device: DeviceFigures, 
     return Priced(latency_s, bound)
 
 
+def _fastest(shape: MoeShape, total_s: FloatArray) -> NDArray[np.intp]:
+    return np.asarray(np.argmin(total_s, axis=1))
+
+
+def _by_tokens(shape: MoeShape, total_s: FloatArray) -> NDArray[np.intp]:
+    return np.where(shape.tokens <= _FEW_TOKENS, 0, 1)
+
+
+#: how the index in `TILE_ROWS` of each call is chosen. `by_tokens` is vLLM's default where it has no file of
+#: the device and shape: 16 rows up to 64 tokens, then 64 (`get_default_config` in its fused_moe.py)
+TILINGS: dict[str, Callable[[MoeShape, FloatArray], NDArray[np.intp]]] = {
+    "fastest": _fastest,
+    "by_tokens": _by_tokens,
+}
+
+
 @dataclass(frozen=True)
 class _GroupedGemm:
     total_s: FloatArray
@@ -107,10 +128,11 @@ def _grouped_gemm(
     penalty = np.maximum(c.small_tile_penalty * (1 / TILE_ROWS + 1 / _TILE_COLUMNS - 1 / 64), 0)
     sm_flop_per_s = peak / device.n_sm * c.tensor_efficiency / (1 + penalty)
     tensor_s = waves * 2 * TILE_ROWS * _TILE_COLUMNS * (k[:, None] + c.prologue_k) / sm_flop_per_s
-    traffic = (load.active * n * k + load.rows * k) * shape.element_bytes + load.rows * n * _OUTPUT_BYTES
+    operands = load.active * n * k * shape.weight_bytes + load.rows * k * shape.row_bytes
+    traffic = operands + load.rows * n * _OUTPUT_BYTES
     memory_s = traffic / (c.bandwidth_efficiency * device.bandwidth_bytes_per_s)
     total_s = smooth_max(c.sharpness, tensor_s, np.broadcast_to(memory_s[:, None], tensor_s.shape))
-    best = np.argmin(total_s, axis=1)
+    best = TILINGS[c.tiling](shape, total_s)
     row = np.arange(len(shape))
     return _GroupedGemm(total_s[row, best], tensor_s[row, best], memory_s)
 

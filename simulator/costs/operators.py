@@ -159,9 +159,15 @@ def _moe_experts(library: KernelLibrary, operator: Operator, bindings: Bindings)
         n_experts,
         1,
         _expert_ranks(operator),
-        operator.compute_dtype,
+        _expert_dtype(operator),
         str(operator.attrs.get("distribution", "power_law_1.01")),
     )
+
+
+def _expert_dtype(operator: Operator) -> str:
+    """What the product is computed in; of mxfp4 weights, which kernels read as they are, what they are."""
+    stored = [tensor.dtype for tensor in operator.inputs if tensor.role is Role.WEIGHT]
+    return "mxfp4" if "mxfp4" in stored else operator.compute_dtype
 
 
 def _expert_ranks(operator: Operator) -> int:

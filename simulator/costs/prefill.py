@@ -81,7 +81,7 @@ class PrefillShape:
         """Q, K, V and O in 16 bits, the cache write, and one read of the past."""
         dims = self.query_dim + self.value_dim
         new_kv = self.kv_heads * dims * (2 + self.kv_element_bytes)
-        past_kv = self.kv_heads * dims * 2 * self.past_span
+        past_kv = self.kv_heads * dims * self.kv_element_bytes * self.past_span
         per_token = self.heads * dims * 2 + new_kv + self.appended_bytes
         return self.batch * (self.isl * per_token + past_kv)
 

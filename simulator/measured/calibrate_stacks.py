@@ -7,7 +7,7 @@ simulator.measured.calibrate_stacks`; it needs the measured data (`SILICAST_DATA
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -31,6 +31,7 @@ from simulator.step.constants import StackConstants
 
 FloatArray = NDArray[np.float64]
 Say = Callable[[str], None]
+Place = tuple[str, str]  # version and architecture
 
 MADE_BY = "python -m simulator.measured.calibrate_stacks"
 COVERAGE = 0.90
@@ -43,6 +44,8 @@ UNFITTED_SOURCE = (
 )
 LEAST_HALF_WIDTHS = (0.08, 0.20)  # TPOT, TTFT: repeatability across images, and of TTFT
 VERSION_TIGHTNESS = 1.5  # priors of a version around its engine, against those of the engine
+MAX_ROWS = 60  # of one fit, drawn evenly from its deployments
+FOLD_ROWS = 40  # of a fit that leaves a deployment out
 LABELLED_ROWS = 14  # rows of a labelled fit: most are lockstep runs of eight ranks, which take longer
 
 
@@ -113,25 +116,37 @@ class EngineFit:
         return replace(same[0].constants, **scales)
 
 
-def fit_engine(rows: Sequence[MeasuredRow], predict: Predict = predict_row) -> EngineFit:
+def fit_engine(
+    rows: Sequence[MeasuredRow],
+    predict: Predict = predict_row,
+    wanted: Collection[Place] | None = None,
+    max_rows: int = MAX_ROWS,
+) -> EngineFit:
     """The engine's constants, and those of every version on every architecture with enough rows.
 
+    With `wanted`, fits of other versions are left out where each of these has rows enough of its own.
     Rows of a labelled way to run a version (`+mtp`) inform that label's constants only, one set a label.
     """
     start = StackConstants(**{name: prior.centre for name, prior in PRIORS.items()})
     plain = [row for row in rows if not label_of(version_of(row))]
-    engine = fit_constants(plain, predict, start) if plain else Fit(start, 0, np.zeros(0), np.zeros(0))
+    engine = (
+        fit_constants(plain, predict, start, max_rows=max_rows)
+        if plain
+        else Fit(start, 0, np.zeros(0), np.zeros(0))
+    )
     groups: dict[tuple[str, str], list[MeasuredRow]] = {}
     for row in plain:
         groups.setdefault((version_of(row), architecture_of(row)), []).append(row)
+    enough = {place: own for place, own in groups.items() if len(own) >= LEAST_ROWS}
+    if wanted is not None and set(wanted) <= enough.keys():
+        enough = {place: own for place, own in enough.items() if place in wanted}
     fits = [
         VersionFit(
             version,
             (architecture,),
-            fit_constants(own, predict, engine.constants, tightness=VERSION_TIGHTNESS),
+            fit_constants(own, predict, engine.constants, tightness=VERSION_TIGHTNESS, max_rows=max_rows),
         )
-        for (version, architecture), own in sorted(groups.items())
-        if len(own) >= LEAST_ROWS
+        for (version, architecture), own in sorted(enough.items())
     ]
     for label in sorted({label_of(version_of(row)) for row in rows} - {""}):
         fits += _labelled_fits([row for row in rows if label_of(version_of(row)) == label], predict, engine)
@@ -164,8 +179,10 @@ def leave_one_deployment_out(
 
 def _fold(rows: Sequence[MeasuredRow], key: str) -> list[tuple[MeasuredRow, float, float]]:
     """The rows of one deployment, predicted by a fit to all others."""
-    fit = fit_engine([row for row in rows if row.deployment_key != key])
     held_out = [row for row in rows if row.deployment_key == key]
+    wanted = {(version_of(row), architecture_of(row)) for row in held_out}
+    kept = [row for row in rows if row.deployment_key != key]
+    fit = fit_engine(kept, wanted=wanted, max_rows=FOLD_ROWS)
     return [
         (row, *predict_row(row, fit.constants(version_of(row), architecture_of(row)))) for row in held_out
     ]

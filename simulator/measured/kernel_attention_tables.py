@@ -3,11 +3,12 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from simulator.costs import decode, prefill
 from simulator.costs.estimates import FloatArray
 from simulator.costs.figures import element_bytes
-from simulator.costs.kernel_choice import mla_compute_dtype
+from simulator.costs.kernel_choice import decode_compute_dtype
 from simulator.measured.kernel_case import KernelCase, KernelTable, Rows, columns_of, read_releases, with_site
 
 
@@ -37,18 +38,30 @@ _ATTENTION = ("num_heads", "num_key_value_heads", "head_dim", "window_size")
 
 
 def _attention_rows(case: KernelCase, table: str) -> Rows:
-    """Rows of the usual head sizes without a window; groups above 16 leave the packed kernels."""
+    """Rows of the usual head sizes; groups above 16 leave the packed kernels."""
     rows = read_releases(case, "attention", table)
     if "window_size" not in rows:
         rows = rows.assign(window_size=0)
     kv_heads = np.where(rows["num_key_value_heads"] > 0, rows["num_key_value_heads"], rows["num_heads"])
     rows = rows.assign(num_key_value_heads=kv_heads, window_size=rows["window_size"].fillna(0))
-    plain = (rows["window_size"] == 0) & rows["head_dim"].isin([64, 128]) & (rows["attn_dtype"] == "bf16")
-    group = rows["num_heads"] / rows["num_key_value_heads"]
-    rows = rows[plain & (rows["kv_cache_dtype"] == case.dtype) & (group <= 16)]
+    rows = rows[_over_window(case, rows) & rows["head_dim"].isin([64, 128])]
+    rows = rows[(rows["kv_cache_dtype"] == case.dtype) & (rows["attn_dtype"] == _query_dtype(case, rows))]
+    rows = rows[rows["num_heads"] / rows["num_key_value_heads"] <= 16]
     if case.kernel_source:
         rows = rows[rows["kernel_source"] == case.kernel_source]
     return with_site(rows, *_ATTENTION)
+
+
+def _over_window(case: KernelCase, rows: Rows) -> "pd.Series[bool]":
+    if not case.kernel.endswith("_window"):
+        return rows["window_size"] == 0
+    return rows["window_size"].between(1, decode.SHORT_WINDOW)
+
+
+def _query_dtype(case: KernelCase, rows: Rows) -> str:
+    """What a table calls queries over the cache of a case: some call those that a kernel quantises bf16."""
+    over_cache = rows.loc[rows["kv_cache_dtype"] == case.dtype, "attn_dtype"]
+    return case.dtype if (over_cache == case.dtype).any() else "bf16"
 
 
 def _attention_prefill_rows(case: KernelCase) -> Rows:
@@ -64,35 +77,35 @@ def _attention_prefill_shape(case: KernelCase, rows: Rows) -> prefill.PrefillSha
 def _attention_decode_rows(case: KernelCase) -> Rows:
     rows = _attention_rows(case, "generation_attention")
     grouped = rows["num_heads"] > rows["num_key_value_heads"]
-    rows = rows[grouped == case.kernel.endswith("_gqa")]
+    rows = rows[grouped == ("_gqa" in case.kernel)]
     rows = rows.assign(context=rows["step"] + 1)
     return rows[["batch_size", "context", *_ATTENTION, "site", "latency_s"]]
 
 
 def _attention_decode_shape(case: KernelCase, rows: Rows) -> decode.DecodeShape:
-    b, s, h, kv, d = columns_of(rows, "batch_size", "context", *_ATTENTION[:3])
-    return decode.DecodeShape(b, s, h, kv, d, d, 2 * d * element_bytes(case.dtype))
-
-
-def _compute_dtype(case: KernelCase) -> str:
-    return mla_compute_dtype(case.dtype, case.device.architecture) if case.family == "mla_decode" else "bf16"
+    b, s, h, kv, d, w = columns_of(rows, "batch_size", "context", *_ATTENTION)
+    seen = decode.windowed_context(s, w)
+    return decode.DecodeShape(b, seen, h, kv, d, d, 2 * d * element_bytes(case.dtype))
 
 
 def _prefill_latency(case: KernelCase, shape: Any, constants: Any) -> FloatArray:
-    return prefill.prefill_latency(shape, case.device.peak("bf16"), case.device, constants).latency_s
+    return prefill.prefill_latency(shape, case.device.peak(case.dtype), case.device, constants).latency_s
 
 
 def _prefill_roofline(case: KernelCase, shape: Any) -> FloatArray:
-    return prefill.roofline_s(shape, case.device.peak("bf16"), case.device)
+    return prefill.roofline_s(shape, case.device.peak(case.dtype), case.device)
+
+
+def _decode_peak(case: KernelCase) -> float:
+    return case.device.peak(decode_compute_dtype(case.dtype, case.device.architecture))
 
 
 def _decode_latency(case: KernelCase, shape: Any, constants: Any) -> FloatArray:
-    peak = case.device.peak(_compute_dtype(case))
-    return decode.decode_latency(shape, peak, case.device, constants, cold=False).latency_s
+    return decode.decode_latency(shape, _decode_peak(case), case.device, constants, cold=False).latency_s
 
 
 def _decode_roofline(case: KernelCase, shape: Any) -> FloatArray:
-    return decode.roofline_s(shape, case.device.peak(_compute_dtype(case)), case.device)
+    return decode.roofline_s(shape, _decode_peak(case), case.device)
 
 
 TABLES = {

@@ -92,7 +92,7 @@ class FittedCase:
     @cached_property
     def fit_rows(self) -> Rows:
         """What the shipped constants are fitted on."""
-        return self.case.part(Part.FIT) if self.case.is_split else self.case.rows
+        return self.case.fit_rows
 
     @cached_property
     def constants(self) -> Any:

@@ -61,8 +61,10 @@ class KernelCase:
 
     @property
     def is_split(self) -> bool:
-        """Whether sites are split by hash; otherwise each is left out in turn."""
-        return self.family in SPLIT_FAMILIES
+        """Whether sites are split by hash; otherwise, or where none tests, each is left out in turn."""
+        if self.family not in SPLIT_FAMILIES:
+            return False
+        return any(part_of(self.family, site) is Part.TEST for site in self.rows["site"].unique())
 
     @property
     def prior_constants(self) -> Any:
@@ -87,6 +89,11 @@ class KernelCase:
         sites = self.rows["site"]
         parts = sites.map({site: part_of(self.family, site) for site in sites.unique()})
         return self.rows[parts == part]
+
+    @property
+    def fit_rows(self) -> Rows:
+        """The rows that constants are fitted on: of the `fit` sites, or all where sites are not split."""
+        return self.part(Part.FIT) if self.is_split else self.rows
 
     def shape(self, rows: Rows) -> Any:
         """What the family's formula takes."""

@@ -11,6 +11,7 @@ from simulator.measured import (
     kernel_moe_tables,
 )
 from simulator.measured.kernel_case import KernelCase
+from simulator.measured.kernel_moe_cases import moe_sources
 
 DEVICES = ("a100_sxm_80gb", "h100_sxm", "h200_sxm", "b200_sxm", "gb200")
 HOPPER_AND_BLACKWELL = DEVICES[1:]
@@ -72,41 +73,41 @@ def _gemm_cases(device: str) -> Iterator[KernelCase]:
 
 
 def _attention_cases(device: str) -> Iterator[KernelCase]:
-    trtllm, vllm = _newest(device, "trtllm"), _newest(device, "vllm")
+    trtllm = _newest(device, "trtllm")
     yield _case(device, "mla_prefill", "bf16", "trtllm", trtllm)
     for kv_dtype in ("bf16", "fp8"):
         yield _case(device, "mla_decode", kv_dtype, "trtllm", trtllm)
-    for name, table in (("vllm", vllm), ("trtllm", trtllm)):
-        yield _case(device, "attention_prefill", "bf16", name, table)
-        for kind in ("gqa", "mha"):
-            yield _case(device, "attention_decode", "bf16", f"{name}_{kind}", table)
+    for dtype in ("bf16",) if device == "a100_sxm_80gb" else ("bf16", "fp8"):
+        for framework in ("vllm", "trtllm"):
+            yield from _attention(device, framework, dtype, "gqa", "mha")
+    if device == "a100_sxm_80gb":
+        return
+    for dtype in ("bf16", "fp8"):
+        yield from _attention(device, "sglang", dtype, "gqa")
+        for framework in ("vllm", "trtllm", "sglang"):
+            yield from _attention(device, framework, dtype, "gqa", over="_window")
 
 
-_MOE_KERNELS = {
-    "cutlass": ("trtllm", "moe_torch_flow_cutlass"),
-    "deepgemm": ("trtllm", "deepgemm"),
-    "min_latency": ("trtllm", "moe_torch_flow_min_latency"),
-    "triton": ("sglang", "sglang_fused_moe_triton"),
-    "flashinfer": ("sglang", "sglang_flashinfer_trtllm_moe"),
-}
+def _attention(device: str, framework: str, dtype: str, *kinds: str, over: str = "") -> Iterator[KernelCase]:
+    """Prefill and decode of one framework over a cache of a dtype.
+
+    SGLang's tables name several kernels, of which the default of the generation is taken.
+    """
+    default = "trtllm_mha" if device in _BLACKWELL else "fa3"
+    source = default if framework == "sglang" else ""
+    table = _newest(device, framework)
+    yield _case(device, "attention_prefill", dtype, f"{framework}{over}", table, source)
+    for kind in kinds:
+        yield _case(device, "attention_decode", dtype, f"{framework}_{kind}{over}", table, source)
 
 
 def _moe_cases(device: str) -> Iterator[KernelCase]:
-    if device == "a100_sxm_80gb":
-        found = [("bf16", "triton")]
-    elif device in _BLACKWELL:
-        found = [
-            ("fp8_block", "deepgemm"),
-            ("fp8_block", "flashinfer"),
-            ("bf16", "cutlass"),
-            ("bf16", "flashinfer"),
-        ]
-        found += [("nvfp4", "cutlass"), ("nvfp4", "flashinfer"), ("nvfp4", "min_latency")]
-    else:
-        found = [(dtype, kernel) for dtype in ("fp8_block", "bf16") for kernel in ("cutlass", "triton")]
-    for dtype, kernel in found:
-        framework, source = _MOE_KERNELS[kernel]
-        yield _case(device, "moe", dtype, kernel, _newest(device, framework), source)
+    for timed in moe_sources(device):
+        releases = ((timed.framework, timed.release),) if timed.release else _newest(device, timed.framework)
+        case = _case(device, "moe", timed.dtype, timed.kernel, releases, timed.source, timed.form)
+        siblings = _moe_cases(timed.prior_of) if timed.prior_of else ()
+        same = (other for other in siblings if (other.dtype, other.kernel) == (case.dtype, case.kernel))
+        yield replace(case, sibling=next(same, None))
 
 
 def _collective_cases(device: str) -> Iterator[KernelCase]:
@@ -121,11 +122,19 @@ def _collective_cases(device: str) -> Iterator[KernelCase]:
                 yield _case(device, family, "any", f"{phase}_{place}", (("sglang", release),))
 
 
+_ALL_REDUCE = {"vllm": "vLLM_custom_graph", "trtllm": "TRTLLM", "sglang": "SGLang_CustomAllReduce_graph"}
+#: the kernel of the releases whose runs are predicted; that of 0.5.14 is new, and up to twice as fast
+_SGLANG_ALL_REDUCE = ("sglang", "0.5.9")
+
+
 def _ring_cases(device: str) -> Iterator[KernelCase]:
     """All-reduce kernels and NCCL; GB200 has two group sizes, too few without the B200's constants."""
     siblings = {case.kernel: case for case in _ring_cases("b200_sxm")} if device == "gb200" else {}
-    for name, source in (("vllm", "vLLM_custom_graph"), ("trtllm", "TRTLLM")):
-        case = _case(device, "custom_all_reduce", "any", name, _newest(device, name), source)
+    for name, source in _ALL_REDUCE.items():
+        if (device, name) == ("gb200", "sglang"):
+            continue  # two group sizes, of which one is three times slower than NVLink between two devices
+        releases = (_SGLANG_ALL_REDUCE,) if name == "sglang" else _newest(device, name)
+        case = _case(device, "custom_all_reduce", "any", name, releases, source)
         yield replace(case, sibling=siblings.get(name))
     for op in RING_OPS:
         case = _case(device, "nccl", "any", op, (("nccl", _NCCL_RELEASE[device]),))

@@ -50,14 +50,15 @@ def fit(case: KernelCase, rows: Rows) -> Any:
         error = soft_l1(np.log(case.latency_s(shape, constants(logs))) - measured)
         return np.concatenate([error, _LOSS_SCALE * (logs - medians) / spreads])
 
-    found = least_squares(residuals, medians, diff_step=2e-3, max_nfev=MAX_EVALUATIONS, method="trf")
+    with np.errstate(over="ignore"):  # a trial step may overflow: its loss is infinite and it is refused
+        found = least_squares(residuals, medians, diff_step=2e-3, max_nfev=MAX_EVALUATIONS, method="trf")
     return constants(found.x)
 
 
 @lru_cache(maxsize=64)
 def prior_constants(case: KernelCase) -> Any:
     """Where a fit begins and what it is drawn to: the sibling's constants, or the medians of the family."""
-    return fit(case.sibling, case.sibling.rows) if case.sibling else case.prior_constants
+    return fit(case.sibling, case.sibling.fit_rows) if case.sibling else case.prior_constants
 
 
 def fixed_constants(case: KernelCase) -> frozenset[str]:

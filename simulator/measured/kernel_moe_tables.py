@@ -5,16 +5,20 @@ import numpy as np
 from simulator.costs import moe
 from simulator.costs.estimates import FloatArray
 from simulator.costs.expert_load import ExpertLoad, expert_load
-from simulator.costs.figures import element_bytes
+from simulator.costs.figures import MIXED_PRODUCTS, element_bytes, product_types
 from simulator.measured.kernel_case import KernelCase, KernelTable, Rows, columns_of, read_releases, with_site
 
 _ROUTING = ("num_experts", "topk", "moe_ep_size", "distribution")
 _MOE = ("hidden_size", "inter_size", "topk", "num_experts")
+#: models in mxfp4 fit a few devices: their one or two sites are fitted on the layouts of a node
+_NODE_RANKS = 8
 
 
 def _moe_rows(case: KernelCase) -> Rows:
     rows = read_releases(case, "moe", "moe")
     rows = rows[(rows["moe_dtype"] == case.dtype) & (rows["kernel_source"] == case.kernel_source)]
+    if case.dtype in MIXED_PRODUCTS:
+        rows = rows[rows["moe_tp_size"] * rows["moe_ep_size"] <= _NODE_RANKS]
     columns = ["num_tokens", *_MOE, "moe_tp_size", "moe_ep_size", "distribution", "latency_s"]
     return with_site(rows[columns], *_MOE)
 
@@ -22,8 +26,9 @@ def _moe_rows(case: KernelCase) -> Rows:
 def _moe_shape(case: KernelCase, rows: Rows) -> moe.MoeShape:
     tokens, hidden, inter, topk, experts = columns_of(rows, "num_tokens", *_MOE)
     tp, ep = columns_of(rows, "moe_tp_size", "moe_ep_size")
-    size = element_bytes(case.dtype)
-    return moe.MoeShape(_loads(rows), size, tokens, hidden, inter / tp, topk, experts / ep)
+    stored, multiplied = product_types(case.dtype)
+    sizes = element_bytes(stored), element_bytes(multiplied)
+    return moe.MoeShape(_loads(rows), *sizes, tokens, hidden, inter / tp, topk, experts / ep)
 
 
 def _loads(rows: Rows) -> ExpertLoad:
@@ -38,12 +43,16 @@ def _loads(rows: Rows) -> ExpertLoad:
     return ExpertLoad(stats[:, 0], stats[:, 1], stats[:, 2:])
 
 
+def _peak(case: KernelCase) -> float:
+    return case.device.peak(product_types(case.dtype)[1])
+
+
 def _moe_latency(case: KernelCase, shape: moe.MoeShape, constants: moe.MoeConstants) -> FloatArray:
-    return moe.moe_latency(shape, case.device.peak(case.dtype), case.device, constants).latency_s
+    return moe.moe_latency(shape, _peak(case), case.device, constants).latency_s
 
 
 def _moe_roofline(case: KernelCase, shape: moe.MoeShape) -> FloatArray:
-    return moe.roofline_s(shape, case.device.peak(case.dtype), case.device)
+    return moe.roofline_s(shape, _peak(case), case.device)
 
 
 TABLES = {"moe": KernelTable(_moe_rows, _moe_shape, _moe_latency, _moe_roofline)}

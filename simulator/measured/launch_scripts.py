@@ -7,11 +7,16 @@ the widths.
     References: SemiAnalysisAI/InferenceX (InferenceMAX), benchmarks/dsr1_{fp4,fp8}_b200*.sh,
     dsr1_fp8_h200*.sh, dsr1_*_trt*.sh: scheduler-recv-interval, chunked-prefill-size, mem-fraction-static,
     max-running-requests of SGLang; max_num_tokens = (concurrency + isl + 127) rounded down to 64,
-    attention_dp_config of TensorRT-LLM.
+    attention_dp_config of TensorRT-LLM; 70b_*_vllm*.sh: kv-cache-dtype fp8 of vLLM's Llama runs.
 """
 
 from typing import Any
 
+#: (inputs, outputs) of two series of runs without a recorded image
+_GRIDS = {
+    "1024": ({1024, 2048, 4096}, {128, 256, 512}),
+    "1000": ({1000, 2000, 4000, 8000}, {100, 200, 500, 1000, 2000}),
+}
 _BLACKWELL = ("b200", "gb200", "b300", "gb300")
 
 
@@ -35,6 +40,27 @@ def launch_options(
         "kv_dtype": "fp8",
         "poll_interval_steps": 30 if concurrency >= 16 else 10,
     }
+
+
+def grid_of(image: str, isl: int, osl: int) -> str:
+    """The series that a run belongs to by its lengths and its lack of an image; empty for others."""
+    found = (name for name, (inputs, outputs) in _GRIDS.items() if isl in inputs and osl in outputs)
+    return "" if image else next(found, "")
+
+
+def grid_options(backend: str, image: str, isl: int, osl: int) -> dict[str, Any]:
+    """Deployment fields of the two series, whose scripts are not public.
+
+    What their TTFT says of their schedulers: one prompt a step in the first series of vLLM and TensorRT-LLM
+    (chunks of 2,048 or 8,192 tokens leave two to five times the error), decode beside prompts in the second
+    of SGLang.
+    """
+    grid = grid_of(image, isl, osl)
+    if grid == "1024" and backend in ("vllm", "trtllm"):
+        return {"prompts_per_step": 1}
+    if grid == "1000" and backend == "sglang":
+        return {"mixed_chunk": True}
+    return {}
 
 
 def _trtllm_step_tokens(isl: int, concurrency: int, day: str) -> int:

@@ -15,7 +15,7 @@ Record = Mapping[str, str]
 class MeasuredRow:
     """One measured run. `figures` maps a metric's name to its value; `suite` names the table it is scored in.
 
-    `deployment_key` groups rows of one model, engine, system and topology, for leave-one-deployment-out
+    `deployment_key` groups rows of one model, system, engine and precision, for leave-one-deployment-out
     folds; `flags` say what about the run is suspected (by stated rules), so that it can be scored with and
     without.
     """

@@ -9,18 +9,13 @@ from typing import Literal
 
 from hardware_specs.records.errors import InputError, Problem
 from model_graphs.configs import resolve_model
-from simulator.measured.launch_scripts import launch_options
+from simulator.measured.launch_scripts import grid_of, grid_options, launch_options
 from simulator.measured.rows import Fields, MeasuredRow, Record, UnansweredRow, read_rows
 from simulator.scenario.model import ClosedLoop, Deployment, Lengths, Scenario, Workload
 from simulator.stacks.library import BACKENDS
 
 REQUIRED = {"id", "model_path", "system", "backend", "mode", "isl", "osl", "concurrency", "num_gpus"}
 
-#: (inputs, outputs) of the grids whose runs fit a client with fixed lengths (no image recorded)
-_FIXED_GRIDS = (
-    ({1024, 2048, 4096}, {128, 256, 512}),
-    ({1000, 2000, 4000, 8000}, {100, 200, 500, 1000, 2000}),
-)
 _PRECISIONS = {"fp8": "fp8", "fp4": "fp4", "nvfp4": "fp4", "bf16": "bf16", "bfloat16": "bf16"}
 _METRICS = ("ttft_ms", "tpot_ms")
 
@@ -56,16 +51,21 @@ def serving_row(record: Record) -> MeasuredRow:
     fields.done()
     if record.get("ttft_ok", "True") != "True":
         figures.pop("ttft_ms", None)
-    model = resolve_model(record["model_path"]).key
+    record_of_model = resolve_model(record["model_path"])
+    model = record_of_model.key
+    if precision == "fp8":
+        precision = _fp8_format(record, experts=record_of_model.blueprint.n_experts > 0)
     law = client_length_law(record.get("image", ""), isl, osl)
     flags = run_flags(model, backend, precision, record)
     mtp = "+mtp" if SPECULATION in flags else ""
     tp = max(1, n_gpus // dp)
     day = record.get("measured", "")
     scripted = bool(day) and DYNAMO not in flags and model.startswith("deepseek-")
-    options = (
-        launch_options(backend, record["system"], precision, tp, isl, concurrency, day) if scripted else {}
-    )
+    options = grid_options(backend, record.get("image", ""), isl, osl)
+    if backend == "vllm" and model == "llama-3.1-70b" and day:
+        options = {"kv_dtype": "fp8"}
+    if scripted:
+        options = launch_options(backend, record["system"], precision, tp, isl, concurrency, day)
     deployment = Deployment(
         model=model,
         system=record["system"],
@@ -75,7 +75,7 @@ def serving_row(record: Record) -> MeasuredRow:
         ep=ep,
         precision=precision,
         stack=backend,
-        stack_version=record.get("backend_version", "") + mtp,
+        stack_version=version_number(record.get("backend_version", "")) + mtp,
         date=day,
         **options,
     )
@@ -85,7 +85,9 @@ def serving_row(record: Record) -> MeasuredRow:
         output_tokens=Lengths(law=law, mean=osl),
     )
     assumed = [f"client lengths {law}", *flags]
-    assumed += [f"{name} {value} (launch script)" for name, value in options.items()]
+    gridded = not scripted and grid_of(record.get("image", ""), isl, osl)
+    source = "inferred from the runs of its grid" if gridded else "launch script"
+    assumed += [f"{name} {value} ({source})" for name, value in options.items()]
     if not deployment.stack_version:
         assumed.append(f"{backend} version: newest before {deployment.date or 'today'}")
     return MeasuredRow(
@@ -97,6 +99,21 @@ def serving_row(record: Record) -> MeasuredRow:
         deployment_key=deployment_key(deployment),
         flags=flags,
     )
+
+
+def _fp8_format(record: Record, *, experts: bool) -> str:
+    """The fp8 of a run: blocks where the row says so, one scale a tensor in dense models that it calls fp8.
+
+    A mixture's fp8 checkpoint is its publisher's own, whatever the row calls its products.
+    """
+    if record.get("gemm_quant_mode") == "fp8_block":
+        return "fp8" if experts else "fp8_block"
+    return "fp8" if experts else "fp8_tensor"
+
+
+def version_number(text: str) -> str:
+    """The version, or nothing where an image is named instead (`gpt-oss-dev`)."""
+    return text if text[:1].isdigit() else ""
 
 
 def run_flags(model: str, backend: str, precision: str, record: Record) -> tuple[str, ...]:
@@ -119,13 +136,12 @@ def run_flags(model: str, backend: str, precision: str, record: Record) -> tuple
 
 
 def deployment_key(deployment: Deployment) -> str:
-    """Model family, system, engine, precision and topology: what one leave-out fold leaves out."""
+    """Model family, system, engine and precision: what one leave-out fold leaves out."""
     family = "deepseek-v3" if deployment.model.startswith("deepseek-") else deployment.model
     d = deployment
-    return f"{family}|{d.system}|{d.stack}|{d.precision}|tp{d.tp} dp{d.dp} ep{d.ep}"
+    return f"{family}|{d.system}|{d.stack}|{d.precision}"
 
 
 def client_length_law(image: str, isl: int, osl: int) -> Literal["fixed", "uniform"]:
     """Fixed lengths for the grids that ran without a recorded image; else uniform in 0.8..1.0 of nominal."""
-    on_grid = any(isl in inputs and osl in outputs for inputs, outputs in _FIXED_GRIDS)
-    return "fixed" if on_grid and not image else "uniform"
+    return "fixed" if grid_of(image, isl, osl) else "uniform"

@@ -19,7 +19,12 @@ EXPECTED_VERSION = "0.12.0"
 _FOLDERS = {"a100_sxm_80gb": "a100_sxm"}
 _SECONDS_PER_MILLISECOND = 1e-3
 _DTYPE_COLUMNS = ("gemm_dtype", "bmm_dtype", "moe_dtype", "attn_dtype", "mla_dtype", "kv_cache_dtype")
-_DTYPES = {"bfloat16": "bf16", "float16": "fp16"}
+_DTYPES = {
+    "bfloat16": "bf16",
+    "float16": "fp16",
+    "w4a16_mxfp4": "mxfp4_bf16",
+    "w4a8_mxfp4_mxfp8": "mxfp4_mxfp8",
+}
 
 
 def is_installed() -> bool:

@@ -69,8 +69,8 @@ def fit_constants(
     centre: StackConstants,
     *,
     tightness: float = 1.0,
-    max_evaluations: int = 12,
-    max_rows: int = 90,
+    max_evaluations: int = 8,
+    max_rows: int = 60,
     priors: Mapping[str, Prior] = PRIORS,
 ) -> Fit:
     """The MAP constants for these rows around `centre`; `tightness` divides every prior's deviation."""
@@ -127,10 +127,17 @@ def _soft_l1(residual: FloatArray) -> FloatArray:
 
 
 def _sample(rows: Sequence[MeasuredRow], n: int) -> Sequence[MeasuredRow]:
+    """At most `n` rows, drawn in turn from each deployment, so that a long series does not outvote others."""
     if len(rows) <= n:
         return rows
-    chosen = np.random.default_rng(0).permutation(len(rows))[:n]
-    return [rows[i] for i in sorted(chosen)]
+    order = np.random.default_rng(0).permutation(len(rows))
+    drawn: dict[str, int] = {}
+    turns: list[tuple[int, int, int]] = []
+    for index in order:
+        key = rows[index].deployment_key
+        drawn[key] = drawn.get(key, 0) + 1
+        turns.append((drawn[key], len(turns), int(index)))
+    return [rows[index] for index in sorted(index for _, _, index in sorted(turns)[:n])]
 
 
 def _code(prior: Prior, value: float) -> float:

@@ -22,13 +22,19 @@ class Deployment(Record):
     """What runs where. Widths are per replica; `gpus` is the whole deployment."""
 
     model: str = Field(description="canonical key, hub name, or path to a config.json")
+    approximate: bool = Field(
+        False, description="read a config.json of an unknown architecture as the nearest one, grade D"
+    )
     system: str = Field(description="canonical key such as h200_sxm")
     gpus: int = Field(8, ge=1, description="devices of the whole deployment")
     tp: int = Field(8, ge=1, description="attention tensor-parallel width")
     pp: int = Field(1, ge=1, description="pipeline stages")
     dp: int = Field(1, ge=1, description="data-parallel attention ranks of a replica")
     ep: int = Field(1, ge=1, description="expert-parallel width; experts are tensor parallel over tp*dp/ep")
-    precision: str = Field("fp8", description="weights: bf16, fp8 (128x128 blocks), fp4 (nvfp4)")
+    precision: str = Field(
+        "fp8",
+        description="weights: bf16; fp8, fp4 as the model's checkpoints; fp8_tensor, fp8_block, nvfp4, mxfp4",
+    )
     kv_dtype: str = Field("auto", description="bf16, fp8, or auto (the stack's default)")
     stack: Literal["vllm", "sglang", "trtllm"] = "sglang"
     stack_version: str = Field("", description="such as 0.5.9; empty: the newest before `date`")
@@ -41,6 +47,12 @@ class Deployment(Record):
     )
     poll_interval_steps: int = Field(
         1, ge=1, description="steps between two looks at the request queue (SGLang: scheduler-recv-interval)"
+    )
+    prompts_per_step: int | None = Field(
+        None, ge=1, description="cap on prompts that share a step; empty: as many as its tokens hold"
+    )
+    mixed_chunk: bool = Field(
+        False, description="decode beside prompts (SGLang: enable-mixed-chunk); other engines always do"
     )
     gpu_memory_fraction: float | None = Field(None, gt=0, le=1, description="empty: the stack's default")
 

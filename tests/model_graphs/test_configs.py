@@ -6,13 +6,11 @@ from pydantic import ValidationError
 
 from hardware_specs.records.errors import InputError
 from hardware_specs.records.quantities import Kind
+from model_graphs.architectures import CONFIGS
 from model_graphs.architectures.deepseek import DeepSeekV3Config
-from model_graphs.configs import (
-    Precision,
-    list_models,
-    read_config_json,
-    resolve_model,
-)
+from model_graphs.config_json import read_config_json
+from model_graphs.configs import list_models, resolve_model
+from model_graphs.storage import Precision
 
 
 def hub_config(**changes: object) -> dict[str, object]:
@@ -34,13 +32,12 @@ def written(tmp_path: Path, data: object) -> Path:
     return path
 
 
-def test_the_shipped_models_are_these() -> None:
-    assert [model.key for model in list_models()] == [
-        "article-v3",
-        "deepseek-r1",
-        "deepseek-v3",
-        "deepseek-v3.1",
-    ]
+def test_every_file_holds_the_model_of_its_name_and_every_architecture_has_one() -> None:
+    keys = [model.key for model in list_models()]
+    assert keys == sorted(keys)
+    assert {"article-v3", "deepseek-r1", "deepseek-v3", "gpt-oss-120b", "llama-3.1-70b"} <= set(keys)
+    named = {model.architecture for model in list_models()}
+    assert all(named & set(kind.names) for kind in CONFIGS)
 
 
 @pytest.mark.parametrize(

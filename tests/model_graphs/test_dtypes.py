@@ -28,6 +28,11 @@ def bytes_of(dtype: str, role: Role, *shape: str | int) -> str:
         # half a byte, and one byte for 16 elements: 0.5625 bytes an element
         ("nvfp4", Role.WEIGHT, (7168, 2048), str(7168 * 2048 * 9 // 16)),
         ("nvfp4", Role.ACTIVATION, ("B", 7168), "4032*B"),
+        # half a byte, and one byte for 32 elements: 17/32 bytes an element; 2880 columns are 90 blocks
+        ("mxfp4", Role.WEIGHT, (128, 5760, 2880), str(128 * 5760 * (1440 + 90))),
+        # a row of 40 elements has two scales, the second for 8 of them
+        ("mxfp4", Role.WEIGHT, (1, 40), "22"),
+        ("mxfp8", Role.ACTIVATION, ("B", 2880), "2970*B"),
         ("fp8", Role.CACHE, ("B", "T", 576), "576*B*T"),
     ],
 )

@@ -100,7 +100,7 @@ def test_text_that_is_no_json_is_refused_with_its_line() -> None:
 def test_an_unknown_phase_or_an_unemitted_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="did you mean prefill"):
         load_graph("deepseek-v3", "prefil")
-    with pytest.raises(InputError, match="run `silicast emit`"):
+    with pytest.raises(InputError, match="run `silicast emit MODEL --out FOLDER` and set SILICAST_GRAPHS"):
         load_graph("deepseek-v3", "decode", folder=tmp_path)
 
 

@@ -112,10 +112,10 @@ def test_a_plan_file_says_the_same_as_the_plan(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("weights: int5", "must be one of bf16, fp8"),
-        ("weights: int4_g128\n    inputs: int8", "must be bf16 or what the weights are stored in"),
+        ("weights: int4_g128\n    inputs: int8", "must be bf16 or int4_g128 beside weights in int4_g128"),
         (
             "weights: int4_g128\n    inputs: int4_g128",
-            "must be one of bf16, fp8, fp8_block, nvfp4, mxfp4, int8",
+            "must be one of bf16, fp8, fp8_block, nvfp4, mxfp8, int8",
         ),
         ("pruning: {pattern: 2of4, fraction: 0.7}", "must be 0.5 under 2of4"),
         ("accumulation: fp16", "accumulation"),

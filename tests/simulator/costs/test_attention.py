@@ -3,7 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.costs.decode import DecodeConstants, DecodeShape, decode_latency, mla_decode_shape
+from simulator.costs.decode import (
+    DecodeConstants,
+    DecodeShape,
+    decode_latency,
+    mla_decode_shape,
+    windowed_context,
+)
 from simulator.costs.figures import DeviceFigures
 from simulator.costs.prefill import PrefillConstants, PrefillShape, mla_prefill_shape, prefill_latency
 
@@ -48,6 +54,31 @@ def test_a_chunk_after_a_past_costs_more_than_one_without() -> None:
 
 def test_a_window_saves_time() -> None:
     assert prefill_s(prefill(1, 16384, 16, window=1024)) < 0.3 * prefill_s(prefill(1, 16384, 16))
+
+
+def test_a_past_is_read_in_the_bytes_of_its_cache() -> None:
+    # 2 heads x (128 + 128) features x 1000 past tokens, in 2 bytes and in 1
+    b, s, h = arrays(1, 1, 2)
+    for size in (2.0, 1.0):
+        dims = (b, s, h, h, 0 * b + 128, 0 * b + 128, 0 * b, size)
+        past = PrefillShape(*dims, np.array([1000.0])).traffic_bytes - PrefillShape(*dims).traffic_bytes
+        assert past[0] == 2 * 256 * 1000 * size
+
+
+@pytest.mark.parametrize(
+    ("context", "window", "seen"),
+    [
+        (5000, 0, 5000),  # full attention
+        (5000, 4096, 4096),  # a long window hides what is before it
+        (1000, 4096, 1000),
+        (5000, 128, 256),  # a short one touches whole blocks: 128 tokens and those up to the borders
+        (200, 128, 256),  # 200 tokens are four blocks of 64
+        (30, 128, 64),
+        (5000, 512, 640),
+    ],
+)
+def test_a_short_window_is_read_in_whole_blocks(context: int, window: int, seen: int) -> None:
+    assert windowed_context(np.array([float(context)]), window).tolist() == [seen]
 
 
 def test_mla_attends_naively_in_192_and_128_and_absorbed_in_576_and_512() -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,26 +83,49 @@ def test_several_new_tokens_are_an_absorbed_prefill(library: KernelLibrary) -> N
     )
 
 
-def naive(query_dim: int, value_dim: int, kv_heads: int, rows: str = "S") -> Operator:
-    q, k, v = (
-        tensor(f"B S 16 {query_dim}"),
-        tensor(f"B {rows} {kv_heads} 128"),
-        tensor(f"B {rows} {kv_heads} {value_dim}"),
-    )
+def naive(query_dim: int, value_dim: int) -> Operator:
+    q, k, v = tensor(f"B S 16 {query_dim}"), tensor("B S 16 128"), tensor(f"B S 16 {value_dim}")
     return operator("attention", (q, k, v), tensor(f"B S 16 {value_dim}"), attrs={"qk_dim": query_dim})
 
 
 def test_naive_mla_is_known_by_its_dims(library: KernelLibrary) -> None:
-    priced = price_operator(library, naive(192, 128, 16), {"B": 1, "S": 2048})
+    priced = price_operator(library, naive(192, 128), {"B": 1, "S": 2048})
     assert float(priced.latency_s) == float(library.mla_prefill(1, 2048, 16).latency_s)
 
 
+def grouped(rows: str, window: int = 0, dtype: str = "bf16") -> Operator:
+    attrs = {"n_heads": 16, "n_kv_heads": 4, "qk_dim": 128, "v_dim": 128, "window": window}
+    cache = tensor(f"B {rows} 4 256", Role.CACHE, dtype)
+    return operator("grouped_attention", (tensor("B S 16 128"), cache), tensor("B S 16 128"), attrs=attrs)
+
+
 def test_grouped_attention_prefills_and_decodes(library: KernelLibrary) -> None:
-    prefill = price_operator(library, naive(128, 128, 4), {"B": 1, "S": 2048})
+    prefill = price_operator(library, grouped("S"), {"B": 1, "S": 2048})
     assert float(prefill.latency_s) == float(library.attention_prefill(1, 2048, 16, 4, 128).latency_s)
-    decode = price_operator(library, naive(128, 128, 4, "T+S"), {"B": BATCH, "S": 1, "T": 999})
+    decode = price_operator(library, grouped("T+S"), {"B": BATCH, "S": 1, "T": 999})
     np.testing.assert_array_equal(
         decode.latency_s, library.attention_decode(BATCH, 1000, 16, 4, 128).latency_s
+    )
+    chunk = price_operator(library, grouped("T+S"), {"B": 1, "S": 512, "T": 2048})
+    expected = library.attention_prefill(1, 512, 16, 4, 128, past=2048).latency_s
+    assert float(chunk.latency_s) == float(expected)
+
+
+def test_a_cache_in_fp8_is_priced_as_one(library: KernelLibrary) -> None:
+    decode = price_operator(library, grouped("T+S", dtype="fp8"), {"B": 64, "S": 1, "T": 999})
+    expected = library.attention_decode(64, 1000, 16, 4, 128, kv_dtype="fp8")
+    assert float(decode.latency_s) == float(expected.latency_s)
+
+
+def test_a_window_is_priced_by_what_it_sees(library: KernelLibrary) -> None:
+    short, far = ({"B": 64, "S": 1, "T": past} for past in (511, 8191))
+    windowed = grouped("T+S", window=128)
+    assert float(price_operator(library, windowed, far).latency_s) == float(
+        price_operator(library, windowed, short).latency_s
+    )
+    assert (
+        price_operator(library, grouped("T+S"), far).latency_s
+        > 3 * price_operator(library, windowed, far).latency_s
     )
 
 
@@ -117,6 +141,16 @@ def test_experts_are_priced_by_the_tokens_of_all_ranks(library: KernelLibrary) -
     np.testing.assert_array_equal(price_operator(library, experts("B*S"), local).latency_s, expected)
     received = price_operator(library, experts("R"), {"R": BATCH})
     np.testing.assert_array_equal(received.latency_s, expected)
+
+
+def test_experts_stored_in_mxfp4_are_not_priced_as_16_bit_ones(library: KernelLibrary) -> None:
+    wide = experts("B*S")
+    weights = (tensor("32 4096 7168", Role.WEIGHT, "mxfp4"), tensor("32 7168 2048", Role.WEIGHT, "mxfp4"))
+    stored = replace(wide, inputs=(*wide.inputs, *weights), compute_dtype="bf16")
+    priced = price_operator(library, stored, {"B": 64, "S": 1})
+    dims = (64, 7168, 2048, 8, 256)
+    assert float(priced.latency_s) == float(library.moe(*dims, moe_ep=8, dtype="mxfp4").latency_s)
+    assert float(priced.latency_s) < float(library.moe(*dims, moe_ep=8, dtype="bf16").latency_s)
 
 
 def test_a_route_is_a_router_gemm_and_a_selection(library: KernelLibrary) -> None:

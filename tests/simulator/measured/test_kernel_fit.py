@@ -10,7 +10,7 @@ from simulator.costs import gemm
 from simulator.costs.calibration import CONSTANTS_OF_FAMILY
 from simulator.costs.figures import DeviceFigures
 from simulator.costs.gemm import GemmConstants
-from simulator.measured import kernel_score
+from simulator.measured import kernel_attention_tables, kernel_map, kernel_moe_tables, kernel_score
 from simulator.measured.kernel_calibrate import Errors, FittedCase, errors_of, pooled, write_device
 from simulator.measured.kernel_case import KernelCase, KernelTable, columns_of, with_site
 from simulator.measured.kernel_cases import DEVICES, all_cases
@@ -104,6 +104,36 @@ def test_no_test_site_is_fitted() -> None:
     assert Part.TEST not in {part_of("gemm", site) for site in unseen}
 
 
+def made_up_experts(*sites: tuple[int, int, int, int]) -> KernelCase:
+    """Experts of these shapes on one device, each row in 10 us."""
+    columns = ["hidden_size", "inter_size", "topk", "num_experts"]
+    rows = with_site(pd.DataFrame(sites, columns=columns), *columns).assign(latency_s=1e-5)
+    table = KernelTable(
+        lambda case: rows, lambda case, rows: rows, lambda case, of, c: of, lambda case, of: of
+    )
+    return KernelCase("h200_sxm", "moe", "bf16", "made_up", (("none", "0"),), table)
+
+
+def test_few_sites_of_which_none_tests_are_each_left_out_in_turn() -> None:
+    gpt_oss = ((2880, 2880, 4, 32), (2880, 2880, 4, 128))  # 20b and 120b: both are `fit` sites
+    few, with_test = made_up_experts(*gpt_oss), made_up_experts(*gpt_oss, (7168, 2048, 8, 256))
+    assert (few.is_split, with_test.is_split) == (False, True)
+    assert len(few.fit_rows) == len(with_test.fit_rows) == 2
+
+
+def test_a_prior_from_a_sibling_never_saw_a_test_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[set[str]] = []
+
+    def spy(case: KernelCase, rows: pd.DataFrame) -> str:
+        seen.append(set(rows["site"]))
+        return "constants"
+
+    monkeypatch.setattr(kernel_map, "fit", spy)
+    sibling = made_up_experts((2880, 2880, 4, 32), (7168, 2048, 8, 256))
+    assert kernel_map.prior_constants(replace(made_up_experts(), sibling=sibling)) == "constants"
+    assert seen == [{"2880,2880,4,32"}]
+
+
 def test_a_written_calibration_is_read_back(tmp_path: Path) -> None:
     path = write_device(tmp_path, [FittedCase(made_up_case())])
     text = path.read_text(encoding="utf-8")
@@ -128,6 +158,68 @@ def test_a_score_in_percent_is_a_row_of_the_table() -> None:
     assert "made_up" in table
 
 
+def table_rows(*rows: dict[str, object]) -> pd.DataFrame:
+    common = {"batch_size": 1, "isl": 1, "step": 99, "num_heads": 64, "num_key_value_heads": 8}
+    usual = {"head_dim": 64, "window_size": 0, "attn_dtype": "bf16", "kv_cache_dtype": "bf16"}
+    filled = [common | usual | {"kernel_source": "fa3", "latency_s": 1e-5} | row for row in rows]
+    return pd.DataFrame(filled).assign(row=range(len(rows)))
+
+
+def attention_case(family: str, dtype: str, kernel: str) -> KernelCase:
+    table = kernel_attention_tables.TABLES[family]
+    return KernelCase("h200_sxm", family, dtype, kernel, (("none", "0"),), table, "fa3")
+
+
+def test_a_case_takes_the_rows_of_its_window_cache_and_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = table_rows(
+        {},
+        {"window_size": 128},
+        {"window_size": 8192},
+        {"kv_cache_dtype": "fp8"},
+        {"kv_cache_dtype": "fp8", "window_size": 128},
+        {"kernel_source": "other"},
+        {"head_dim": 192},
+        {"num_key_value_heads": 2},  # a group of 32 leaves the packed kernels
+        {"num_key_value_heads": 64},
+    ).assign(batch_size=range(9))
+    monkeypatch.setattr(kernel_attention_tables, "read_releases", lambda *names: rows)
+    taken = {
+        ("bf16", "own_gqa"): [0],
+        ("bf16", "own_gqa_window"): [1],
+        ("fp8", "own_gqa"): [3],
+        ("fp8", "own_gqa_window"): [4],
+        ("bf16", "own_mha"): [8],
+    }
+    for (dtype, kernel), expected in taken.items():
+        found = attention_case("attention_decode", dtype, kernel).rows
+        assert found["batch_size"].tolist() == expected, (dtype, kernel)
+
+
+def test_queries_over_an_fp8_cache_are_those_that_the_table_calls_fp8_if_any(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    both = table_rows({"kv_cache_dtype": "fp8"}, {"kv_cache_dtype": "fp8", "attn_dtype": "fp8", "isl": 7})
+    for rows, isl in ((both, 7), (both[:1], 1)):
+        monkeypatch.setattr(kernel_attention_tables, "read_releases", lambda *names, rows=rows: rows)
+        assert attention_case("attention_prefill", "fp8", "own").rows["isl"].tolist() == [isl]
+
+
+def test_experts_in_mxfp4_are_fitted_on_the_layouts_of_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = {"hidden_size": 2880, "inter_size": 2880, "topk": 4, "num_experts": 128, "latency_s": 1e-5}
+    layouts = [(1, 1), (8, 1), (2, 4), (1, 8), (16, 1), (2, 8)]
+    names = {"kernel_source": "own", "distribution": "balanced"}
+    rows = pd.DataFrame(
+        shape | names | {"num_tokens": n, "moe_tp_size": tp, "moe_ep_size": ep, "moe_dtype": dtype}
+        for dtype in ("mxfp4_bf16", "bf16")
+        for n, (tp, ep) in enumerate(layouts)
+    )
+    monkeypatch.setattr(kernel_moe_tables, "read_releases", lambda *names: rows)
+    table = kernel_moe_tables.TABLES["moe"]
+    for dtype, expected in (("mxfp4_bf16", [0, 1, 2, 3]), ("bf16", [0, 1, 2, 3, 4, 5])):
+        case = KernelCase("h200_sxm", "moe", dtype, "own", (("none", "0"),), table, "own")
+        assert case.rows["num_tokens"].tolist() == expected
+
+
 needs_tables = pytest.mark.skipif(
     not is_installed(), reason="no kernel tables: the extra [silicon] is not installed"
 )
@@ -148,6 +240,21 @@ BANDS = [
     ("moe", "fp8_block", ("deepgemm",), 10.9),
     ("moe", "fp8_block", ("flashinfer",), 19.1),
     ("moe", "fp8_block", ("triton",), 19.1),
+    # the bands below hold entries for other models than DeepSeek's to what they reached when they were made
+    ("attention_decode", "bf16", ("sglang_gqa",), 7.0),
+    ("attention_decode", "fp8", ("vllm_gqa", "trtllm_gqa", "sglang_gqa"), 8.0),
+    ("attention_decode", "bf16", ("vllm_gqa_window", "sglang_gqa_window"), 7.0),
+    ("attention_decode", "fp8", ("vllm_gqa_window", "trtllm_gqa_window", "sglang_gqa_window"), 7.0),
+    ("attention_prefill", "bf16", ("sglang",), 10.0),
+    ("attention_prefill", "fp8", ("vllm", "trtllm", "sglang"), 12.0),
+    ("attention_prefill", "bf16", ("vllm_window", "trtllm_window", "sglang_window"), 12.0),
+    ("attention_prefill", "fp8", ("vllm_window", "trtllm_window", "sglang_window"), 14.0),
+    ("moe", "mxfp4_bf16", ("trtllm", "triton", "flashinfer", "vllm_triton", "vllm_flashinfer"), 14.0),
+    ("moe", "mxfp4_mxfp8", ("trtllm", "flashinfer"), 16.0),
+    ("moe", "fp8_block", ("vllm_triton", "vllm_flashinfer"), 14.5),
+    ("moe", "bf16", ("vllm_triton", "vllm_flashinfer"), 15.0),
+    ("moe", "nvfp4", ("vllm_flashinfer",), 16.0),
+    ("moe", "fp8", ("cutlass", "vllm_triton", "vllm_flashinfer"), 13.5),
 ]
 
 
