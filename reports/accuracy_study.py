@@ -52,12 +52,22 @@ def run_study(seeds: Sequence[int], checkpoints: Path | None, tell: Tell) -> dic
     short = Windows(corpus.evaluation, EDGES[3], EVALUATION_SEED).draw(SHORT_PASSAGES)
     long = Windows(corpus.evaluation, EDGES[-1], EVALUATION_SEED).draw(LONG_PASSAGES)
     compared = [_compared(model, short, long) for model in proxies]
+    return _assembled(seeds, corpus.hash, made_from, compared)
+
+
+def _assembled(
+    seeds: Sequence[int],
+    corpus_hash: str,
+    made_from: Sequence[Mapping[str, str]],
+    compared: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The result from what was found for each seed."""
     return {
         "schema_version": 1,
         "label": LABEL,
         "seeds": list(seeds),
-        "corpus": corpus.hash,
-        "proxies": made_from,
+        "corpus": corpus_hash,
+        "proxies": list(made_from),
         "loss": [one["loss"] for one in compared],
         "schemes": _by_scheme([one["schemes"] for one in compared]),
         "context": {

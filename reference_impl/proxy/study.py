@@ -24,6 +24,8 @@ from reference_impl.transforms.layers import PackedLayer
 
 Array = NDArray[np.float64]
 Passages = tuple[Tensor, Tensor]
+#: tokens of one forward pass, which is what memory allows
+TOKENS_TOGETHER = 4096
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,11 @@ def _scores(model: nn.Module, plan: Plan, passages: Passages, full: list[Tensor]
 
 
 def _log_probabilities(model: nn.Module, ids: Tensor) -> list[Tensor]:
-    """Log-probabilities [S, W] of each passage, in fp32."""
+    """Log-probabilities [S, W] of each passage, in fp32; passages run together up to a number of tokens."""
+    parts = ids.split(max(1, TOKENS_TOGETHER // ids.shape[1]))
     with plain_kernels():
-        rows = [model(row.unsqueeze(0), positions_of(row.unsqueeze(0)))[0] for row in ids]
-    return [logits.squeeze(0).float().log_softmax(-1) for logits in rows]
+        logits = [row for part in parts for row in model(part, positions_of(part))[0]]
+    return [row.float().log_softmax(-1) for row in logits]
 
 
 def _loss(log_probabilities: list[Tensor], following: Tensor) -> Array:
