@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from reports.accuracy_study import LABEL, Result, mean_and_spread
+from reports.accuracy_study import CONTEXT, LABEL, Result, mean_and_spread
 
 #: what the paired effects of the study are
 EFFECTS = {
@@ -65,6 +65,7 @@ def told(values: Sequence[float], digits: int) -> str:
 
 def _context(result: Result) -> Iterator[str]:
     edges, losses = result["context"]["edges"], _columns(result["context"]["loss"])
+    recipe = result["proxies"][0]
     spans = [f"{a}-{b - 1}" for a, b in pairwise(edges)]
     yield "## Along the context"
     yield ""
@@ -72,9 +73,14 @@ def _context(result: Result) -> Iterator[str]:
     yield ""
     yield f"| transform | {' | '.join(spans)} |"
     yield "|---|" + "--:|" * len(spans)
-    for name, by_seed in result["context"]["divergence"].items():
-        yield f"| {name} | {' | '.join(told(column, 6) for column in _columns(by_seed))} |"
+    for name in CONTEXT:
+        columns = _columns(result["context"]["divergence"][name])
+        yield f"| {name} | {' | '.join(told(column, 6) for column in columns)} |"
     yield f"| loss in fp32 | {' | '.join(told(column, 3) for column in losses)} |"
+    yield ""
+    yield f"Most training steps see {recipe['short_length']} bytes at once and only the last {recipe['long_length']}."
+    yield "Where the loss in fp32 rises with the position, the proxy makes little use of what is far back, and the"
+    yield "figures there say less about models that do."
     yield ""
 
 
@@ -90,6 +96,7 @@ def _effects(result: Result) -> Iterator[str]:
     yield ""
     yield "| effect | value | 90% interval | passages |"
     yield "|---|--:|--:|--:|"
-    for name, effect in result["effects"].items():
+    for name, title in EFFECTS.items():
+        effect = result["effects"][name]
         value, low, high = (f"{effect[key]:.2e}" for key in ("value", "low", "high"))
-        yield f"| {EFFECTS[name]} | {value} | {low} to {high} | {effect['passages']} |"
+        yield f"| {title} | {value} | {low} to {high} | {effect['passages']} |"

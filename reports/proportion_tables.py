@@ -82,7 +82,7 @@ def study_tables(result: Result) -> Iterator[Group]:
     yield table(f"Accuracy of transforms ({LABEL})", columns, rows, caption="± standard error over seeds")
     effects = [
         (name.replace("_", " "), *(f"{effect[key]:.2e}" for key in ("value", "low", "high")))
-        for name, effect in result["effects"].items()
+        for name, effect in sorted(result["effects"].items())
     ]
     headings = ("effect", ">value", ">low", ">high")
     yield table("Paired effects with 90% intervals", headings, effects)

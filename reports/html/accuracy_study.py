@@ -9,6 +9,7 @@ from plotly.offline import get_plotlyjs
 
 from model_graphs.transforms import pruned_plan
 from reports.accuracy_study import (
+    CONTEXT,
     FRACTIONS,
     LABEL,
     WEIGHT_BITS,
@@ -86,7 +87,8 @@ def _context_chart(result: Result) -> str:
     edges = result["context"]["edges"]
     middles = [(a + b) / 2 for a, b in pairwise(edges)]
     figure = go.Figure()
-    for index, (name, by_seed) in enumerate(result["context"]["divergence"].items()):
+    for index, name in enumerate(CONTEXT):
+        by_seed = result["context"]["divergence"][name]
         values = [mean_and_spread(column)[0] for column in zip(*by_seed, strict=True)]
         line = {"color": COLOURS[index % len(COLOURS)]}
         figure.add_scatter(x=middles, y=values, mode="lines+markers", name=name, line=line)
