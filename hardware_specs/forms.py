@@ -114,6 +114,9 @@ class NodeForm(Form):
     nics_per_device: CountQ
     host_memory: BytesQ
     host_power: WattsQ | None = None
+    host_memory_bandwidth: BytesPerSecondQ | None = Field(None, description="of all sockets, peak")
+    host_bf16_peak: FlopPerSecondQ | None = Field(None, description="of all sockets, dense")
+    storage_bandwidth: BytesPerSecondQ | None = Field(None, description="sequential reads of local drives")
 
     def build(self, scale_up: LinkSpec, host_link: LinkSpec, nic: LinkSpec) -> NodeSpec:
         """The record with its links."""
@@ -129,6 +132,9 @@ class NodeForm(Form):
             nics_per_device=self.nics_per_device,
             host_memory_bytes=self.host_memory,
             host_power_w=self.host_power,
+            host_memory_bandwidth_bytes_per_s=self.host_memory_bandwidth,
+            host_bf16_peak_flop_per_s=self.host_bf16_peak,
+            storage_bandwidth_bytes_per_s=self.storage_bandwidth,
         )
 
 

@@ -104,6 +104,9 @@ class NodeSpec:
     nics_per_device: Quantity
     host_memory_bytes: Quantity
     host_power_w: Quantity | None = None
+    host_memory_bandwidth_bytes_per_s: Quantity | None = None
+    host_bf16_peak_flop_per_s: Quantity | None = None
+    storage_bandwidth_bytes_per_s: Quantity | None = None
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,7 @@ def _cast(consumer: Operator, tensor: Tensor, name: str) -> Operator:
         activation_read_bytes=ZERO if is_weight else tensor_bytes(tensor),
         activation_write_bytes=activation_bytes(outputs),
         compute_dtype="fp32",
+        place=consumer.place,
         component=consumer.component,
     )
 

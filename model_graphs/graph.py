@@ -24,6 +24,7 @@ Operator kinds (one call of a semantic kernel of the reference implementation ea
 | add, concat | | bandwidth bound |
 | quantize | x | activation quantisation (transform pass); weights at a switch of plans |
 | cast | x | operand of a product cast from fp32 to bf16 at each call (autocast) |
+| copy | x | an activation between the places of a placement plan (placement pass) |
 | all_reduce, all_gather, reduce_scatter, ep_dispatch, ep_combine | x | collectives (layout pass) |
 """
 
@@ -68,6 +69,7 @@ class Stream(StrEnum):
     COMMUNICATION = "communication"
     COPY = "copy"
     SECOND_COMPUTE = "second compute"
+    HOST = "host"  # the CPU, where a placement plan puts operators
 
 
 @with_config(_STRICT)
@@ -114,6 +116,7 @@ class Operator:
     stream: Stream = Stream.COMPUTE
     collective: Collective | None = None
     compute_dtype: str = "bf16"
+    place: str = ""  # cpu, gpu or disk, where a placement plan says so
     component: str = ""  # attention, mlp, moe, shared_expert, router, norm, embedding, head, mtp, collective
 
 

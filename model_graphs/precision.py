@@ -4,7 +4,8 @@ A storage names an element type of `model_graphs.dtypes` and the components whos
 router, norms, embedding, head and biases never are. kv_b stays bf16 where attention is absorbed.
 A product is computed in the dtype that its weight is stored in if the device has a unit for it; its input is
 then quantised by an operator of its own, once for all consumers of a tensor, and before it is dispatched.
-Otherwise weights are only stored in it and computed in bf16, which the graph's notes say.
+Otherwise weights are only stored in it and computed in bf16, which the graph's notes say; what a placement
+plan puts on the host is always computed in bf16.
 
 The MTP module of a 4-bit checkpoint stays bf16.
 

@@ -49,6 +49,7 @@ def _changes(before: Block, after: Block) -> Iterator[Operator]:
                 deps=(-1,),
                 weight_bytes=total(tensor_bytes(a) for a, _ in changed),
                 activation_write_bytes=total(tensor_bytes(b) for _, b in changed),
+                place=old.place,
                 component=old.component,
             )
 

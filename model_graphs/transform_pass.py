@@ -13,6 +13,7 @@ from model_graphs.cast_pass import apply_autocast
 from model_graphs.collectives import dispatched_bytes
 from model_graphs.dtypes import BLOCK_WIDTH
 from model_graphs.graph import Block, Operator, OperatorGraph, Role, Shard, Tensor
+from model_graphs.placement import HOST_PLACES
 from model_graphs.rewriting import BlockRewriter, part_name
 from model_graphs.sharding import activation_bytes, weight_bytes, with_tensors
 from model_graphs.transforms import Plan, Rule
@@ -102,7 +103,7 @@ class _PlanPass(BlockRewriter):
             sent = _quantised_dispatch(operator, rows)
             return self.append(sent, self._quantised_deps(operator, deps, rows))
         stored = _stored(operator, rule)
-        if compute == "bf16":
+        if compute == "bf16" or operator.place in HOST_PLACES:
             return self.append(stored, deps)
         computed = replace(_on_quantised(stored, rows), compute_dtype=compute)
         return self.append(computed, self._quantised_deps(operator, deps, rows))
@@ -179,5 +180,6 @@ def _quantize(consumer: Operator, x: Tensor, dtype: str) -> Operator:
         deps=(),
         activation_read_bytes=activation_bytes(inputs) * reads,
         activation_write_bytes=activation_bytes(outputs),
+        place=consumer.place,
         component=consumer.component,
     )

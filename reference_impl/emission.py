@@ -16,12 +16,11 @@ from model_graphs.expressions import as_expression
 from model_graphs.graph import Block, Collective, Operator, OperatorGraph, Stream, Tensor
 from model_graphs.layout import Layout
 from model_graphs.transforms import Plan
-from reference_impl.blocks import place
 from reference_impl.decoder import build_model
 from reference_impl.kernels.registry import Call, Kernel, Operand
 from reference_impl.parallel import parallelize
 from reference_impl.phases import export_phase, phase_of
-from reference_impl.tracing import KernelCall, kernel_calls, symbol_names
+from reference_impl.tracing import KernelCall, kernel_calls, place, symbol_names
 from reference_impl.transforms import transform
 
 SYMBOLS = ("B", "S", "T", "R")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 from torch.export import ExportedProgram
 
 from model_graphs.graph import Role
@@ -95,6 +95,16 @@ def module_path(node: fx.Node) -> str:
     """Dotted path of the innermost module that made the call."""
     stack = list(node.meta.get("nn_module_stack", {}).values())
     return str(stack[-1][0]) if stack else ""
+
+
+def place(root: nn.Module, path: str) -> tuple[tuple[str, int], str]:
+    """The block of the module at this path, and the module's name inside that block."""
+    parts = path.split(".")
+    for depth in range(1, len(parts) + 1):
+        block = getattr(root.get_submodule(".".join(parts[:depth])), "block", None)
+        if block is not None:
+            return block, ".".join(parts[depth:]) or parts[-1]
+    raise AssertionError(f"{path} belongs to no block")
 
 
 def _refuse_hidden_work(node: fx.Node) -> None:

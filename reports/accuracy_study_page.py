@@ -78,9 +78,10 @@ def _context(result: Result) -> Iterator[str]:
         yield f"| {name} | {' | '.join(told(column, 6) for column in columns)} |"
     yield f"| loss in fp32 | {' | '.join(told(column, 3) for column in losses)} |"
     yield ""
-    yield f"Most training steps see {recipe['short_length']} bytes at once and only the last {recipe['long_length']}."
-    yield "Where the loss in fp32 rises with the position, the proxy makes little use of what is far back, and the"
-    yield "figures there say less about models that do."
+    short, long = recipe["short_length"], recipe["long_length"]
+    yield f"Most training steps see {short} bytes at once and only the last {long}. Where the loss in fp32"
+    yield "rises with the position, the proxy makes little use of what is far back, and the figures there say"
+    yield "less about models that do."
     yield ""
 
 

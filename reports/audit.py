@@ -16,6 +16,7 @@ from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.yaml_reader import validate_file
 from reports.accuracy_checks import AccuracyCheck
 from reports.audit_checks import Check, Finding, Ruling
+from reports.audit_offload import GradualOffloadCheck
 
 
 class Figure(BaseModel):
@@ -24,7 +25,7 @@ class Figure(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     says: str = Field(description="what the article says, in our words")
-    check: Annotated[Check | AccuracyCheck, Field(discriminator="name")]
+    check: Annotated[Check | AccuracyCheck | GradualOffloadCheck, Field(discriminator="name")]
     citations: tuple[str, ...] = ()
 
 

@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 REQUIRED = ("numpy", "pandas", "plotly", "pydantic", "pyyaml", "rich", "ruamel.yaml", "simpy")
 EXTRAS = {
     "reference": ("torch", "safetensors", "sympy"),
+    "measure": ("nvidia-ml-py",),
     "silicon": ("aiconfigurator-core", "pyarrow", "scipy"),
 }
 

@@ -5,7 +5,7 @@ devices draw idle power. Host, network and cooling are not included.
 """
 
 from hardware_specs.records.evidence import Estimate, Grade, worst
-from model_graphs.runs.records import ServingRun, StepRun
+from model_graphs.runs.records import ServingRun, Span, StepRun
 from simulator.costs.energy import PowerModel, power_model
 from simulator.prepared import Prepared
 from simulator.step.pricing import Work, graph_work
@@ -18,11 +18,16 @@ def step_energy(prepared: Prepared, run: StepRun, grade: Grade) -> tuple[Estimat
     the spans use beyond that comes on top.
     """
     model = power_model(prepared.system.device)
-    work_j = sum(s.energy_j - model.active_w * (s.end_s - s.start_s) for s in run.spans)
+    work_j = sum(_joules(s) - model.active_w * (s.end_s - s.start_s) for s in run.spans)
     joules = model.active_w * run.makespan_s * run.n_ranks + work_j
     known = worst(grade, model.grade)
     energy = Estimate.from_log_half_width(joules, model.log_half_width, "J", known)
     return energy, _power(model, joules / run.makespan_s, run.n_ranks, known)
+
+
+def _joules(span: Span) -> float:
+    assert span.energy_j is not None, "the energy of a simulated span is known"
+    return span.energy_j
 
 
 def serving_energy(prepared: Prepared, run: ServingRun, grade: Grade) -> dict[str, Estimate]:

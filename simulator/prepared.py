@@ -114,7 +114,7 @@ def prepare(deployment: Deployment) -> Prepared:
         deployment.stack, deployment.stack_version, deployment.date, system.device.architecture
     )
     layout = deployment_layout(deployment, model)
-    kv_dtype = _kv_dtype(deployment, stack, system.device.architecture)
+    kv_dtype = kv_dtype_of(deployment, stack, system.device.architecture)
     graphs = rank_graphs(deployment, model, system, layout, kv_dtype)
     memory = _memory(deployment, model, system, stack, graphs["prefill"], kv_dtype)
     library = KernelLibrary(system, deployment.stack)
@@ -194,7 +194,8 @@ def _rank_graph(
     return apply_precision(local, model.storage(deployment.precision), kv_dtype, supported)
 
 
-def _kv_dtype(deployment: Deployment, stack: Stack, architecture: str) -> str:
+def kv_dtype_of(deployment: Deployment, stack: Stack, architecture: str) -> str:
+    """The cache's element type: what the deployment says, or the stack's default."""
     if deployment.kv_dtype != "auto":
         return deployment.kv_dtype
     defaults = stack.rules.kv_dtype

@@ -46,9 +46,9 @@ def forecast_step(deployment: Deployment, phase: str, batch: int, length: int, p
         InputError: the phase or a count is wrong, or the deployment is.
         DoesNotFitError: the model does not fit.
     """
-    _check(phase, batch, length, past, deployment)
+    check_step(phase, batch, length, past)
     prepared = prepare(deployment)
-    point = _point(phase, batch / prepared.layout.dp, length, past)
+    point = step_point(phase, batch / prepared.layout.dp, length, past)
     sampled = max(batch / prepared.layout.dp, 1.0)
     priced = price_step(
         prepared.graphs[phase],
@@ -83,13 +83,19 @@ def forecast_step(deployment: Deployment, phase: str, batch: int, length: int, p
     )
 
 
-def _point(phase: str, batch: float, length: int, past: int) -> dict[str, float]:
+def step_point(phase: str, batch: float, length: int, past: int) -> dict[str, float]:
+    """B sequences, S new and T past tokens of each, of a step as `forecast_step` describes it."""
     if phase == "decode":
         return {"B": batch, "S": 1.0, "T": float(length - 1)}
     return {"B": batch, "S": float(length), "T": float(past)}
 
 
-def _check(phase: str, batch: int, length: int, past: int, deployment: Deployment) -> None:
+def check_step(phase: str, batch: int, length: int, past: int) -> None:
+    """Refuse a step that cannot be.
+
+    Raises:
+        InputError: the phase or a count is wrong; all of them at once.
+    """
     problems = []
     if phase not in PHASES:
         problems.append(

@@ -12,7 +12,10 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One operator on one stream of one rank, in seconds from the start of the step."""
+    """One operator on one stream of one rank, in seconds from the start of the step.
+
+    `energy_j` is None where nobody could read it: a meter sees a whole step, never one operator.
+    """
 
     name: str
     kind: str
@@ -24,7 +27,7 @@ class Span:
     bound: str = ""
     flop: float = 0.0
     traffic_bytes: float = 0.0
-    energy_j: float = 0.0
+    energy_j: float | None = 0.0
 
 
 @dataclass(frozen=True)

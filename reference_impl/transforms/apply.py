@@ -4,10 +4,10 @@ from torch import nn
 
 from hardware_specs.records.errors import InputError, Problem
 from model_graphs.transforms import Plan, Rule
-from reference_impl.blocks import place
 from reference_impl.layers import Layer, Linear, QKVLinear
 from reference_impl.parts.feed_forward import Experts
 from reference_impl.parts.latent_attention import LatentAttention, NaiveAttention
+from reference_impl.tracing import place
 from reference_impl.transforms.casts import CastExperts, CastLinear
 from reference_impl.transforms.layers import (
     PackedExperts,

@@ -28,9 +28,14 @@ COMMANDS = {
         "simulate", "one deployment under one workload: latency, throughput, energy, cost, memory"
     ),
     "step": Command("step", "one prefill or decode step at operator level, with breakdown and timeline"),
+    "offload": Command("offload", "one step of a model that lies partly on a GPU, partly on its host"),
     "graph": Command("graph", "parameters, FLOPs, bytes by role and cache groups of a model"),
     "emit": Command("emit", "trace a model's graphs anew from the reference implementation (needs torch)"),
+    "generate": Command(
+        "generate", "run a reference model: tiers of its KV cache, speculative decoding (needs torch)"
+    ),
     "checkpoint": Command("checkpoint", "check a checkpoint's folder: bytes, names, shapes, formats"),
+    "measure": Command("measure", "time a reference step on this machine, kernel by kernel (needs torch)"),
     "validate": Command("validate", "predictions against a file of measured runs, with an error table"),
     "kernels": Command("kernels", "latencies for a table of kernel shapes"),
     "report": Command("report", "a self-contained HTML report of a scenario"),

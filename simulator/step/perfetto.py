@@ -89,7 +89,7 @@ def _rates(run: StepRun) -> Iterator[Event]:
     for rank in range(run.n_ranks):
         spans = [span for span in run.spans if span.rank == rank and span.end_s > span.start_s]
         for name, amounts in (
-            ("power_w", [span.energy_j for span in spans]),
+            ("power_w", [span.energy_j or 0.0 for span in spans]),
             ("traffic_gb_per_s", [span.traffic_bytes * 1e-9 for span in spans]),
         ):
             if any(amounts):

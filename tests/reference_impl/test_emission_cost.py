@@ -33,7 +33,7 @@ print(json.dumps({"seconds": seconds, "kib": resource.getrusage(resource.RUSAGE_
 @pytest.mark.slow
 @pytest.mark.parametrize("key", sorted(WIDEST.values()))
 def test_emitting_a_phase_takes_less_than_five_seconds_and_a_gigabyte(key):
-    """Full width, one layer of each kind; the first phase pays for what PyTorch loads when it first exports."""
+    """Full width, one layer of each kind; the first phase pays for what PyTorch loads at first."""
     done = subprocess.run([sys.executable, "-c", SCRIPT, key], capture_output=True, text=True, check=True)
     found = json.loads(done.stdout.splitlines()[-1])
     assert max(found["seconds"]) < 5

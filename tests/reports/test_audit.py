@@ -8,8 +8,8 @@ from reports.audit import claims, judge, list_claims, run_claims, severest
 from reports.audit_checks import Ruling
 
 
-def test_the_shipped_claims_are_there_in_the_order_of_the_article() -> None:
-    assert list_claims() == ("A4", "A5", "A6", "A8", "A9", "B5", "B6", "C4", "C6", "D1", "D2")
+def test_the_claims_are_there_in_the_order_of_the_article() -> None:
+    assert list_claims() == ("A4", "A5", "A6", "A8", "A9", "B5", "B6", "C4", "C6", "C8", "D1", "D2")
 
 
 def test_every_claim_has_a_verdict_with_a_run_a_bound_or_a_citation_behind_it() -> None:
@@ -82,3 +82,15 @@ def test_hbm3e_is_seven_times_what_the_article_gives_it() -> None:
     assert memory.factor == pytest.approx(4800 / 680)
     assert stack.factor == pytest.approx(800 / 680)  # 4.8 TB/s over six stacks
     assert sparsity.ruling is Ruling.NOT_TESTABLE
+
+
+def test_every_layer_of_r1_that_moves_to_one_h100_makes_a_step_faster_until_memory_ends() -> None:
+    (verdict,) = run_claims(["C8"])
+    finding = verdict.deciding.finding
+    assert verdict.ruling is Ruling.SUPPORTED
+    assert finding.binding == "memory of one NVIDIA H100 SXM5 80 GB"
+    assert "0 layers" in finding.reason
+    assert "61 layers" in finding.reason
+    # 85.5 GB of which 90% are usable, over 11.5 GB a layer of 256 experts of 3 x 7168 x 2048 bytes
+    assert "6 layers fit" in finding.reason
+    assert "experts=cpu,rest=gpu takes" in finding.reason

@@ -1,0 +1,1 @@
+"""Generation with the reference models: caches, chunked prefill, sampling, speculative decoding."""
