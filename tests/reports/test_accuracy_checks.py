@@ -7,6 +7,7 @@ from reports.accuracy_checks import (
     ProportionCheck,
     PruningCheck,
     SwitchCheck,
+    TransformTrafficCheck,
     ZeroSkippingCheck,
 )
 from reports.accuracy_study import committed_study
@@ -33,19 +34,28 @@ def test_compensation_is_supported_only_by_an_interval_above_zero(monkeypatch: p
     study = dict(committed_study())
     none = {"value": 1e-6, "low": -1e-6, "high": 3e-6, "passages": 12}
     some = {"value": 1e-5, "low": 1e-6, "high": 3e-5, "passages": 12}
-    for alone, ruling in ((none, Ruling.PLAUSIBLE), (some, Ruling.SUPPORTED)):
-        study["effects"] = {"compensation": alone, "compensation_under_fp8": none}
+    for under_fp8, ruling in ((none, Ruling.PLAUSIBLE), (some, Ruling.SUPPORTED)):
+        study["effects"] = {"compensation": some, "compensation_under_fp8": under_fp8}
         monkeypatch.setattr(accuracy_checks, "committed_study", lambda: study)
         assert CompensationCheck(name="proxy_compensation").run().ruling is ruling
 
 
 def test_pruning_is_held_against_what_is_deployed_and_says_by_how_much_it_costs_more() -> None:
-    finding = PruningCheck(name="proxy_pruning", model="deepseek-r1", fractions=(0.5, 0.9)).run()
+    model, name = "deepseek-r1", "proxy_pruning"
+    finding = PruningCheck(name=name, model=model, fractions=(0.5, 0.9), published=0.6).run()
     assert finding.ruling is Ruling.CONTRADICTED
     assert finding.factor is not None
     assert finding.factor > 1
-    same = PruningCheck(name="proxy_pruning", model="deepseek-r1", fractions=(0.5,), baseline="pruned_0.5")
-    assert same.run().ruling is Ruling.SUPPORTED
+    published = PruningCheck(name=name, model=model, fractions=(0.5,), published=0.6).run()
+    assert published.ruling is Ruling.PLAUSIBLE
+    as_good = PruningCheck(name=name, model=model, fractions=(0.9,), published=0.6, baseline="pruned_0.9")
+    assert as_good.run().ruling is Ruling.PLAUSIBLE
+
+
+def test_autocast_moves_four_times_the_bytes_of_weights_in_bf16() -> None:
+    finding = TransformTrafficCheck(name="transform_traffic", model="deepseek-r1", plan="autocast").run()
+    # read in fp32, written and read again in bf16: 8 bytes for 2
+    assert "moves 4.0" in finding.reason or "moves 3.9" in finding.reason
 
 
 def test_a_gain_above_the_bound_by_traffic_is_contradicted() -> None:
@@ -69,4 +79,4 @@ def test_a_switch_names_its_time_its_memory_and_the_published_types() -> None:
     assert finding.predicted is not None
     # 654 GB of routed experts read and as much written over 8 x 4.8 TB/s
     assert 0.03 < finding.predicted.value < 0.08
-    assert "stored in fp8" in finding.reason
+    assert "checkpoints known here are stored in fp4, fp8" in finding.reason
