@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from model_graphs.dtypes import tensor_bytes
 from model_graphs.expressions import ZERO, Expression, total
-from model_graphs.graph import Block, Operator, OperatorGraph, Role, Tensor
+from model_graphs.graph import Block, Collective, Operator, OperatorGraph, Role, Tensor
 from model_graphs.rewriting import BlockRewriter, part_name
 from model_graphs.sharding import activation_bytes, weight_bytes, with_tensors
 from model_graphs.transforms import PRODUCT_KINDS
@@ -39,8 +39,17 @@ def _widened(operator: Operator) -> Operator:
         weight_bytes=_widened_weights(operator, inputs),
         cache_read_bytes=operator.cache_read_bytes * 2,
         cache_write_bytes=operator.cache_write_bytes * 2,
+        collective=_widened_message(operator),
     )
     return replace(wide, compute_dtype=inputs[0].dtype if inputs[0].dtype == "fp32" else "bf16")
+
+
+def _widened_message(operator: Operator) -> Collective | None:
+    """The meeting with what travels in 32 bits for 16."""
+    meeting = operator.collective
+    if meeting is None or operator.inputs[0].dtype != "bf16":
+        return meeting
+    return replace(meeting, message_bytes=meeting.message_bytes * 2)
 
 
 def _wide(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -214,9 +214,9 @@ class TransformTrafficCheck(BaseCheck):
         stored = weight_bytes_per_rank(changed) / weight_bytes_per_rank(graph)
         return Finding(
             ruling=Ruling.SUPPORTED,
-            reason=f"{self.plan} runs, and a decode step moves {after / before:.2f} times the bytes of weights "
-            f"and activations that bf16 moves (all experts counted), with {stored:.2f} times the bytes of "
-            "weights read as weights",
+            reason=f"{self.plan} runs, and a decode step moves {after / before:.2f} times the bytes of "
+            f"weights and activations that bf16 moves (all experts counted), of weights {stored:.2f} times "
+            "those stored in bf16",
             run=f"silicast graph {self.model} --phase decode --transform {self.plan}",
         )
 

@@ -49,8 +49,9 @@ def test_rules_by_name_choose_the_same_products_in_graph_and_model() -> None:
     assert_pass_equals_export("decode", BY_NAME)
 
 
-def test_a_rank_of_a_layout_is_transformed_after_it_was_cut() -> None:
-    assert_pass_equals_export("decode", PLANS["fp8"], TP8)
+@pytest.mark.parametrize("name", ["fp8", "autocast"])
+def test_a_rank_of_a_layout_is_transformed_after_it_was_cut(name: str) -> None:
+    assert_pass_equals_export("decode", PLANS[name], TP8)
 
 
 @pytest.mark.slow
