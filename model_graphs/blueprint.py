@@ -6,7 +6,7 @@ emission, layouts) reads nothing else. Widths are counts of features, and descri
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -84,20 +84,36 @@ class AttentionSpec:
 
 
 @dataclass(frozen=True)
-class LatentAttentionSpec:
-    """Multi-head latent attention: queries and key-values through low ranks, one latent cached a token.
+class IndexerSpec:
+    """Picks the `topk` cached tokens that a query attends to: those that `heads` small heads score highest.
 
-    A head has `content` features without position, `position` rotated ones and `value` of output.
+    A head is `width` wide; its first features are rotated as the attention's are, in pairs of `neighbours`
+    or of halves. Its keys, one for all heads, are cached beside the latent.
     """
 
     heads: int
-    q_rank: int
+    width: int
+    topk: int
+    neighbours: bool
+
+
+@dataclass(frozen=True)
+class LatentAttentionSpec:
+    """Multi-head latent attention: queries and key-values through low ranks, one latent cached a token.
+
+    A head has `content` features without position, `position` rotated ones and `value` of output. Without a
+    `q_rank` queries are made in one product. An `indexer` makes the attention sparse.
+    """
+
+    heads: int
+    q_rank: int | None
     kv_rank: int
     content: int
     position: int
     value: int
     rope: RopeSpec
     scale: float
+    indexer: IndexerSpec | None = None
 
     @property
     def latent_width(self) -> int:
@@ -131,7 +147,8 @@ class Scoring(StrEnum):
 class MixtureSpec:
     """A mixture of `experts`, of which a token uses `topk` of intermediate width `inter`.
 
-    A choice is made inside the best `topk_groups` of `groups`. `balanced` adds a bias to the scores that
+    A choice is made inside the best `topk_groups` of `groups`, a group being as good as the sum of its best
+    `scored_of_group` experts. `balanced` adds a bias to the scores that
     decides who is chosen and never what a choice weighs; `router_bias` is one of the logits.
     """
 
@@ -143,6 +160,7 @@ class MixtureSpec:
     scale: float = 1.0
     groups: int = 1
     topk_groups: int = 1
+    scored_of_group: int = 2
     balanced: bool = False
     router_bias: bool = False
     expert_bias: bool = False
@@ -174,6 +192,15 @@ class Blueprint:
     max_positions: int
     tied_embeddings: bool = False
     mtp_layers: tuple[LayerSpec, ...] = ()
+
+    @property
+    def dense(self) -> "Blueprint":
+        """The same model without indexers: every query attends to all cached tokens."""
+        return replace(
+            self,
+            layers=tuple(map(_without_indexer, self.layers)),
+            mtp_layers=tuple(map(_without_indexer, self.mtp_layers)),
+        )
 
     @property
     def kinds(self) -> Mapping[LayerSpec, int]:
@@ -220,3 +247,9 @@ class Blueprint:
 
     def _feed_forwards(self) -> Iterator[FeedForward]:
         return (layer.feed_forward for layer in self.layers)
+
+
+def _without_indexer(layer: LayerSpec) -> LayerSpec:
+    if not isinstance(layer.mixer, LatentAttentionSpec):
+        return layer
+    return replace(layer, mixer=replace(layer.mixer, indexer=None))

@@ -2,7 +2,7 @@
 
 | name | element | scales |
 |---|---|---|
-| bf16, fp16, fp32, fp64, int64 | 2, 2, 4, 8, 8 bytes | none |
+| bf16, fp16, fp32, fp64, int32, int64 | 2, 2, 4, 8, 4, 8 bytes | none |
 | fp8 | 1 byte (e4m3) | one a tensor, not counted |
 | fp8_block | 1 byte (e4m3) | fp32 for 128x128 blocks of a weight, for 128 elements of an activation's row |
 | nvfp4 | 4 bits (e2m1) | fp8 for 16 elements of a row; the one of the tensor is not counted |
@@ -36,6 +36,7 @@ _ELEMENT_BITS = {
     "fp16": 16,
     "fp32": 32,
     "fp64": 64,
+    "int32": 32,
     "int64": 64,
     "fp8": 8,
     "fp8_block": 8,

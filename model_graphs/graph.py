@@ -10,13 +10,17 @@ Operator kinds (one call of a semantic kernel of the reference implementation ea
 | kind | inputs | what |
 |---|---|---|
 | embedding | ids, table | gather of rows |
-| rmsnorm, add_rmsnorm | x (, residual), weight | bandwidth bound |
+| rmsnorm, add_rmsnorm, layernorm | x (, residual), weight (, bias) | bandwidth bound |
 | linear | x [.., k], weight [n, k] (, bias) | GEMM m x n x k |
 | rope, rope_qk | q or k part (q and k), cos, sin | bandwidth bound |
 | kv_append | new latent or KV rows | cache write |
 | grouped_attention | queries, cache of keys and values (, sinks) | grouped or multi-head attention, windows |
 | mla_absorb_q, mla_absorb_o | x, kv_b weight | batched GEMM over heads |
 | mla_attention | latent queries, latent cache | absorbed attention (decode, chunked prefill) |
+| index_weights | x, weight | what each head of an indexer counts: GEMM in 16 bits |
+| index_scores | queries, weights, cached keys | scores of all cached tokens by an indexer |
+| topk | scores | the places of the best tokens in the cache |
+| sparse_mla_attention | latent queries, latent cache, places | absorbed attention to chosen tokens |
 | attention | q, k, v | naive latent attention (prefill) |
 | silu_mul | gate and up | bandwidth bound |
 | moe_route | x, gate weight (, biases) | router GEMM, scores, group-limited top-k |
@@ -117,7 +121,7 @@ class Operator:
     collective: Collective | None = None
     compute_dtype: str = "bf16"
     place: str = ""  # cpu, gpu or disk, where a placement plan says so
-    component: str = ""  # attention, mlp, moe, shared_expert, router, norm, embedding, head, mtp, collective
+    component: str = ""  # attention, indexer, mlp, moe, shared_expert, router, norm, head, ..
 
 
 @with_config(_STRICT)

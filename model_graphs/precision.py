@@ -18,6 +18,7 @@ from dataclasses import replace
 from hardware_specs.records.errors import InputError, Problem, nearest
 from model_graphs.dtypes import ROW_DTYPES
 from model_graphs.graph import Operator, OperatorGraph, Role, Tensor
+from model_graphs.index_keys import KEYS, with_fp8_index_keys
 from model_graphs.storage import Storage
 from model_graphs.transform_pass import apply_plan
 from model_graphs.transforms import Plan, Rule
@@ -42,7 +43,7 @@ def apply_precision(
             Problem("the device must have a matrix unit for bf16", given, path="deployment.system")
         )
     plan = storage_plan(storage) if storage is not None else Plan(name="bf16")
-    stored = apply_plan(graph, plan, supported_compute)
+    stored = apply_plan(with_fp8_index_keys(graph, supported_compute), plan, supported_compute)
     return _with_fp8_cache(stored) if kv_dtype == "fp8" else stored
 
 
@@ -62,12 +63,14 @@ def _check(path: str, given: str, choices: Collection[str]) -> None:
 
 
 def _with_fp8_cache(graph: OperatorGraph) -> OperatorGraph:
-    """The graph with one byte an element of cache."""
+    """The graph with one byte an element of cache; an indexer's keys have a format of their own."""
     blocks = (replace(b, operators=tuple(_fp8_cached(op) for op in b.operators)) for b in graph.blocks)
     return replace(graph, blocks=tuple(blocks))
 
 
 def _fp8_cached(operator: Operator) -> Operator:
+    if any(t.role is Role.CACHE and t.dtype == KEYS for t in (*operator.inputs, *operator.outputs)):
+        return operator
     return replace(
         operator,
         inputs=tuple(_fp8_if_cache(t) for t in operator.inputs),

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from model_graphs.graph import Operator
+from model_graphs.graph import Operator, Tensor
+from model_graphs.sharding import activation_bytes
 
 
 def part_name(operator: Operator, part: str) -> str:
@@ -26,3 +27,19 @@ class BlockRewriter:
     def moved(self, operator: Operator) -> list[int]:
         """Where the results that an old operator waits for are now."""
         return [self.holder[dep] for dep in operator.deps]
+
+
+def quantize(consumer: Operator, x: Tensor, dtype: str, reads: int = 1) -> Operator:
+    """The operator that quantises an operand of its consumer, after which it is named, in so many reads."""
+    inputs, outputs = (replace(x, name="x"),), (replace(x, dtype=dtype, name=""),)
+    return Operator(
+        name=part_name(consumer, "quantize"),
+        kind="quantize",
+        inputs=inputs,
+        outputs=outputs,
+        deps=(),
+        activation_read_bytes=activation_bytes(inputs) * reads,
+        activation_write_bytes=activation_bytes(outputs),
+        place=consumer.place,
+        component=consumer.component,
+    )

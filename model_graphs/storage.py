@@ -20,7 +20,7 @@ class Precision(StrEnum):
     INT8 = "int8"  # one scale a matrix, inputs quantised as they come
 
 
-Component = Literal["attention", "mlp", "shared_expert", "moe"]
+Component = Literal["attention", "indexer", "mlp", "shared_expert", "moe"]
 
 
 class Storage(BaseModel):

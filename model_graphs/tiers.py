@@ -77,7 +77,7 @@ class CachedLayer:
 
 
 def cached_layers(blueprint: Blueprint, element_bytes: int) -> tuple[CachedLayer, ...]:
-    """What each layer of an undivided model caches, keys and values or latents of this element width."""
+    """What each layer of an undivided model caches, keys and values or latents with index keys."""
     return tuple(_cached(layer, element_bytes) for layer in blueprint.layers)
 
 
@@ -85,4 +85,5 @@ def _cached(layer: LayerSpec, element_bytes: int) -> CachedLayer:
     spec = layer.mixer
     if isinstance(spec, AttentionSpec):
         return CachedLayer(2 * spec.kv_heads * spec.head_dim * element_bytes, spec.window)
-    return CachedLayer(spec.latent_width * element_bytes)
+    index_width = spec.indexer.width if spec.indexer is not None else 0
+    return CachedLayer((spec.latent_width + index_width) * element_bytes)

@@ -113,7 +113,9 @@ def cache_groups(graph: OperatorGraph) -> tuple[CacheGroup, ...]:
 
 
 def _cache_kind(operator: Operator) -> str:
-    """Keys and values of heads, or a latent that all heads share."""
+    """Keys and values of heads, a latent that all heads share, or the keys of an indexer."""
+    if operator.component == "indexer":
+        return "index keys"
     (cache,) = (tensor for tensor in operator.outputs if tensor.role is Role.CACHE)
     return "latent" if len(cache.shape) == 3 else "keys and values"
 
@@ -293,7 +295,7 @@ def graph_summary(
         record=record,
         graph=graph,
         parameters=parameter_counts(record),
-        caches=cache_groups(apply_precision(graph, None, kv_dtype, {"bf16"})),
+        caches=cache_groups(apply_precision(graph, None, kv_dtype, COMPUTE_DTYPES)),
         work=work_by_component(graph),
         at=point,
         transform=transform,

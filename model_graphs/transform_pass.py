@@ -14,8 +14,8 @@ from model_graphs.collectives import dispatched_bytes
 from model_graphs.dtypes import BLOCK_WIDTH
 from model_graphs.graph import Block, Operator, OperatorGraph, Role, Shard, Tensor
 from model_graphs.placement import HOST_PLACES
-from model_graphs.rewriting import BlockRewriter, part_name
-from model_graphs.sharding import activation_bytes, weight_bytes, with_tensors
+from model_graphs.rewriting import BlockRewriter, quantize
+from model_graphs.sharding import weight_bytes, with_tensors
 from model_graphs.transforms import Plan, Rule
 
 #: element types whose scale is known only after the whole tensor was read once
@@ -116,7 +116,8 @@ class _PlanPass(BlockRewriter):
         x = consumer.inputs[0]
         key = (source, replace(x, name=""), dtype)
         if key not in self._quantised:
-            self._quantised[key] = self.append(_quantize(consumer, x, dtype), [source])
+            reads = 2 if dtype in WHOLE_TENSOR_SCALES else 1
+            self._quantised[key] = self.append(quantize(consumer, x, dtype, reads), [source])
         return [self._quantised[key], *others]
 
 
@@ -167,19 +168,3 @@ def _quantised_dispatch(dispatch: Operator, dtype: str) -> Operator:
     meeting = replace(dispatch.collective, message_bytes=dispatched_bytes(inputs[0], indices))
     sent = with_tensors(dispatch, inputs, (replace(rows, dtype=dtype), *others))
     return replace(sent, collective=meeting)
-
-
-def _quantize(consumer: Operator, x: Tensor, dtype: str) -> Operator:
-    inputs, outputs = (replace(x, name="x"),), (replace(x, dtype=dtype, name=""),)
-    reads = 2 if dtype in WHOLE_TENSOR_SCALES else 1
-    return Operator(
-        name=part_name(consumer, "quantize"),
-        kind="quantize",
-        inputs=inputs,
-        outputs=outputs,
-        deps=(),
-        activation_read_bytes=activation_bytes(inputs) * reads,
-        activation_write_bytes=activation_bytes(outputs),
-        place=consumer.place,
-        component=consumer.component,
-    )

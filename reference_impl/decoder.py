@@ -11,6 +11,7 @@ References: for multi-token prediction, DeepSeek-V3 report (arXiv 2412.19437) se
 """
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +23,10 @@ from reference_impl.parts.attention import GroupedAttention
 from reference_impl.parts.feed_forward import MLP, MoE
 from reference_impl.parts.latent_attention import MLA
 from reference_impl.parts.rotary import Rotary, Tables
+from reference_impl.parts.sparse_attention import SparseMLA
 
 Mixer = GroupedAttention | MLA
+Cache: TypeAlias = Tensor | tuple[Tensor, ...]  # of a layer: [B, T, ..], a tensor for each group
 
 
 def _mixer(layer: LayerSpec, blueprint: Blueprint) -> Mixer:
@@ -31,7 +34,8 @@ def _mixer(layer: LayerSpec, blueprint: Blueprint) -> Mixer:
     table = blueprint.ropes.index(spec.rope) if spec.rope is not None else -1
     if isinstance(spec, AttentionSpec):
         return GroupedAttention(spec, blueprint.hidden_size, blueprint.norm_eps, table)
-    return MLA(spec, blueprint.hidden_size, table)
+    kind = MLA if spec.indexer is None else SparseMLA
+    return kind(spec, blueprint.hidden_size, table)
 
 
 def _feed_forward(layer: LayerSpec, blueprint: Blueprint) -> MLP | MoE:
@@ -51,8 +55,8 @@ class DecoderLayer(nn.Module):
         self.closing_norm = AddRMSNorm(width, eps)
 
     def forward(
-        self, x_BSD: Tensor, residual_BSD: Tensor, tables: Tables, past: Tensor | None, absorbed: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, x_BSD: Tensor, residual_BSD: Tensor, tables: Tables, past: Cache | None, absorbed: bool
+    ) -> tuple[Tensor, Tensor, Cache]:
         """The stream normalised for what follows, the stream, and the layer's cache."""
         attended_BSD, cache = self.self_attn(x_BSD, tables, past, absorbed)
         x_BSD, residual_BSD = self.post_attention_norm(attended_BSD, residual_BSD)
@@ -83,9 +87,9 @@ class MTP(nn.Module):
         embedding_BSD: Tensor,
         hidden_BSD: Tensor,
         tables: Tables,
-        past: Tensor | None,
+        past: Cache | None,
         absorbed: bool,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Cache]:
         """Hidden states that predict one token further [B, S, D], and the module's cache."""
         x_BSD = self.eh_proj(self.concat(self.enorm(embedding_BSD), self.hnorm(hidden_BSD)))
         x_BSD, _, cache = self.layer(self.opening_norm(x_BSD), x_BSD, tables, past, absorbed)
@@ -116,10 +120,10 @@ class Decoder(nn.Module):
         self,
         ids_BS: Tensor,
         positions_BS: Tensor,
-        past: Sequence[Tensor] | None = None,
+        past: Sequence[Cache] | None = None,
         absorbed: bool = False,
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Logits [B, S, W], hidden states after the final norm [B, S, D], and a cache [B, T, ..] a layer."""
+    ) -> tuple[Tensor, Tensor, list[Cache]]:
+        """Logits [B, S, W], hidden states after the final norm [B, S, D], and a cache a layer."""
         residual_BSD = self.embed_tokens(ids_BS)
         tables = self.rotary(positions_BS, residual_BSD.dtype)
         x_BSD = self.opening_norm(residual_BSD)
@@ -146,9 +150,9 @@ class MTPStep(nn.Module):
         next_ids_BS: Tensor,
         hidden_BSD: Tensor,
         positions_BS: Tensor,
-        past: Tensor | None = None,
+        past: Cache | None = None,
         absorbed: bool = False,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Cache]:
         """Logits of the token after next, hidden states and cache.
 
         Token t's hidden state meets the id of token t + 1, at the position of token t + 1.

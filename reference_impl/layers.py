@@ -64,6 +64,18 @@ class RMSNorm(Norm):
         return kernels.rmsnorm(x, self.weight, self.eps)
 
 
+class LayerNorm(Norm):
+    """Norm of the deviation from the mean, with a bias."""
+
+    def __init__(self, width: int, eps: float, component: str = "norm", shard: Shard = Shard.NONE) -> None:
+        super().__init__(width, eps, component, shard)
+        self.bias = parameter(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input normalised."""
+        return kernels.layernorm(x, self.weight, self.bias, self.eps)
+
+
 class HeadsRMSNorm(RMSNorm):
     """Root-mean-square norm over all heads of queries or of keys as one vector.
 
@@ -147,9 +159,9 @@ class Rope(Layer):
 
 
 class KvAppend(Layer):
-    """The new tokens' rows into the cache, two parts side by side."""
+    """The new tokens' rows into the cache, their parts side by side."""
 
-    def forward(self, past: Tensor | None, first: Tensor, second: Tensor) -> Tensor:
+    def forward(self, past: Tensor | None, first: Tensor, second: Tensor | None = None) -> Tensor:
         """The cache with the new tokens."""
         return kernels.kv_append(past, first, second)
 

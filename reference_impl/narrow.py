@@ -13,6 +13,7 @@ from model_graphs.blueprint import (
     Blueprint,
     FeedForward,
     FeedForwardSpec,
+    IndexerSpec,
     LatentAttentionSpec,
     LayerSpec,
     Mixer,
@@ -25,6 +26,7 @@ MAX_HIDDEN = 128
 MAX_HEADS = 4
 MAX_HEAD_WIDTH = 16
 MAX_QUERY_RANK, MAX_LATENT_RANK = 64, 32
+MAX_CHOSEN_TOKENS = 8
 MAX_DENSE_INTER, MAX_EXPERT_INTER = 256, 64
 MAX_EXPERTS, MAX_TOPK = 16, 4
 MAX_GROUPS, MAX_TOPK_GROUPS = 4, 2
@@ -78,13 +80,23 @@ def _narrow_latent(spec: LatentAttentionSpec, heads: int) -> LatentAttentionSpec
     return replace(
         spec,
         heads=heads,
-        q_rank=min(spec.q_rank, MAX_QUERY_RANK),
+        q_rank=min(spec.q_rank, MAX_QUERY_RANK) if spec.q_rank is not None else None,
         kv_rank=min(spec.kv_rank, MAX_LATENT_RANK),
         content=content,
         position=position,
         value=min(spec.value, MAX_HEAD_WIDTH),
         rope=_narrow_rope(spec.rope, position / spec.position),
         scale=spec.scale * ((spec.content + spec.position) / (content + position)) ** 0.5,
+        indexer=_narrow_indexer(spec.indexer) if spec.indexer is not None else None,
+    )
+
+
+def _narrow_indexer(spec: IndexerSpec) -> IndexerSpec:
+    return replace(
+        spec,
+        heads=min(spec.heads, MAX_HEADS),
+        width=min(spec.width, MAX_HEAD_WIDTH),
+        topk=min(spec.topk, MAX_CHOSEN_TOKENS),
     )
 
 

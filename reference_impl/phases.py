@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_map_only
 from hardware_specs.records.errors import InputError, Problem, nearest
 from model_graphs.graph_io import PHASES
 from reference_impl.decoder import Decoder, DecoderLayer, MTPStep
+from reference_impl.parts.sparse_attention import SparseMLA
 
 #: example sizes are distinct and above one: equal sizes would be one symbol, zero and one constants
 EXAMPLE_SIZES = {"B": 6, "S": 10, "T": 777}
@@ -77,9 +78,11 @@ def phase_of(model: Decoder, name: str) -> Phase:
     return Phase(MTPStep(model), (ids, hidden, ids, _past(model.mtp[0].layer)), absorbed=True)
 
 
-def _past(layer: DecoderLayer) -> Axes:
-    """The cache of a layer with T tokens in it."""
-    return Axes(("B", "T", *layer.self_attn.cache_widths), layer.post_attention_norm.weight.dtype)
+def _past(layer: DecoderLayer) -> Axes | tuple[Axes, Axes]:
+    """The cache of a layer with T tokens in it; that of sparse attention holds the indexer's keys too."""
+    mixer, dtype = layer.self_attn, layer.post_attention_norm.weight.dtype
+    held = Axes(("B", "T", *mixer.cache_widths), dtype)
+    return (held, Axes(("B", "T", *mixer.index_widths), dtype)) if isinstance(mixer, SparseMLA) else held
 
 
 def export_phase(phase: Phase) -> ExportedProgram:

@@ -21,6 +21,7 @@ DTYPE_NAMES = {
     torch.float16: "fp16",
     torch.float32: "fp32",
     torch.float64: "fp64",
+    torch.int32: "int32",
     torch.int64: "int64",
     torch.float8_e4m3fn: "e4m3",  # codes: `Kernel.view` names what they are part of
     torch.int8: "codes",

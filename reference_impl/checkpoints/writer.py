@@ -16,10 +16,11 @@ from reference_impl.checkpoints.forms import BLOCK, to_fp8_block, to_mxfp4
 from reference_impl.checkpoints.pieces import Piece, copies, published
 from reference_impl.decoder import Decoder
 from reference_impl.layers import Layer
+from reference_impl.parts.sparse_attention import IndexWeights
 
 Tensors = Iterator[tuple[str, Tensor]]
 
-_QUANTISED_COMPONENTS = ("attention", "mlp", "shared_expert", "moe")
+_QUANTISED_COMPONENTS = ("attention", "indexer", "mlp", "shared_expert", "moe")
 _ENCODERS: Mapping[str, Callable[[str, Tensor], dict[str, Tensor]]] = {
     "fp8_block": to_fp8_block,
     "mxfp4": to_mxfp4,
@@ -142,7 +143,8 @@ def form_of_piece(model: Decoder, piece: Piece, form: str) -> str:
     """The form of one piece: products in the wanted one, everything else as it is."""
     module = model.get_submodule(piece.target.rsplit(".", 1)[0])
     assert isinstance(module, Layer)
-    is_product = module.component in _QUANTISED_COMPONENTS and not piece.target.endswith("bias")
+    stays = isinstance(module, IndexWeights) or piece.target.endswith("bias")
+    is_product = module.component in _QUANTISED_COMPONENTS and not stays
     if form == "fp8_block" and is_product and len(piece.shape) == 2:
         return form
     return form if _is_packed(piece) and form == "mxfp4" else "plain"

@@ -1,7 +1,8 @@
 """What a step reads its past from and leaves its new rows in, and the plain form of it.
 
 Dimensions in names: B sequences, S new tokens, T tokens in the cache. Rows are [B, tokens, ...]; what follows
-is the layer's own (a latent, or heads of keys and values).
+is the layer's own (a latent, or heads of keys and values). A layer that caches two tensors, a latent and its
+indexer's keys, has their rows side by side here.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,9 @@ from typing import Any, Protocol, overload
 import torch
 from torch import Tensor, nn
 
-from reference_impl.decoder import Decoder
+from reference_impl.decoder import Cache as LayerCache
+from reference_impl.decoder import Decoder, DecoderLayer
+from reference_impl.parts.sparse_attention import SparseMLA
 
 
 class Cache(Protocol):
@@ -58,24 +61,38 @@ class PlainCache:
         self._rows = [rows if rows is None else rows[:, :n_tokens].contiguous() for rows in self._rows]
 
 
-class _Past(Sequence[Tensor | None]):
+def side_by_side(cache: LayerCache) -> Tensor:
+    """What a layer caches as one tensor [B, T, ...]."""
+    return cache if isinstance(cache, Tensor) else torch.cat(cache, -1)
+
+
+def apart(rows: Tensor | None, layer: DecoderLayer) -> LayerCache | None:
+    """Rows [B, T, ...] as the layer takes its cache."""
+    mixer = layer.self_attn
+    if rows is None or not isinstance(mixer, SparseMLA):
+        return rows
+    latent, keys = rows.split((*mixer.cache_widths, *mixer.index_widths), -1)
+    return latent, keys
+
+
+class _Past(Sequence[LayerCache | None]):
     """The cache as the list that a model reads, each layer gathered when it is asked for."""
 
-    def __init__(self, cache: Cache, n_layers: int) -> None:
+    def __init__(self, cache: Cache, layers: nn.ModuleList) -> None:
         self._cache = cache
-        self._n_layers = n_layers
+        self._layers = layers
 
     @overload
-    def __getitem__(self, index: int) -> Tensor | None: ...
+    def __getitem__(self, index: int) -> LayerCache | None: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Tensor | None]: ...
+    def __getitem__(self, index: slice) -> Sequence[LayerCache | None]: ...
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
-            return [self._cache.gather(i) for i in range(self._n_layers)[index]]
-        return self._cache.gather(index)
+            return [self[i] for i in range(len(self))[index]]
+        return apart(self._cache.gather(index), self._layers[index])
 
     def __len__(self) -> int:
-        return self._n_layers
+        return len(self._layers)
 
 
 @torch.no_grad()
@@ -85,7 +102,7 @@ def run_step(model: Decoder, ids_BS: Tensor, cache: Cache) -> tuple[Tensor, Tens
     Only the running layer's rows are gathered: each layer's new rows are kept as soon as it has run.
     """
     start, n_new = cache.n_tokens, ids_BS.shape[1]
-    past = _Past(cache, len(model.layers)) if start else None
+    past = _Past(cache, model.layers) if start else None
     with _keeping_rows(model.layers, cache, n_new):
         logits, hidden, _ = model(ids_BS, positions(ids_BS, start), past, start > 0)
     return logits, hidden
@@ -113,6 +130,6 @@ def _keep_rows(
     cache: Cache, index: int, n_new: int, layer: nn.Module, inputs: object, output: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
     """The layer's output with its new rows in the place of its whole cache, which is then free to go."""
-    rows = output[-1][:, -n_new:].contiguous()
+    rows = side_by_side(output[-1])[:, -n_new:].contiguous()
     cache.append(index, rows)
     return (*output[:-1], rows)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hardware_specs.records.errors import InputError, Problem
 from reference_impl.decoder import Decoder, MTPStep
-from reference_impl.generation.cache import Cache, PlainCache, positions, run_step
+from reference_impl.generation.cache import Cache, PlainCache, apart, positions, run_step, side_by_side
 from reference_impl.generation.sampling import Sampler
 
 #: tokens that a drafter reads at once where the caller does not say otherwise
@@ -106,8 +106,8 @@ class MTPDrafter:
     def _run(self, next_BS: Tensor, hidden_BSD: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and hidden states of the module, whose new rows then are in the cache."""
         start, n_new = self._cache.n_tokens, next_BS.shape[1]
-        past = self._cache.gather(0)
+        past = apart(self._cache.gather(0), self._step.mtp.layer)
         where = positions(next_BS, start + 1)
         logits, hidden, rows = self._step(next_BS, hidden_BSD, where, past, start > 0)
-        self._cache.append(0, rows[:, -n_new:].contiguous())
+        self._cache.append(0, side_by_side(rows)[:, -n_new:].contiguous())
         return logits, hidden

@@ -22,6 +22,7 @@ from reference_impl.kernels.elementwise import (
     add_rmsnorm,
     concat,
     embedding,
+    layernorm,
     linear,
     rmsnorm,
     rope,
@@ -32,6 +33,7 @@ from reference_impl.kernels.experts import moe_experts, moe_route
 from reference_impl.kernels.packed import packed_linear, quantize
 from reference_impl.kernels.packed_experts import packed_experts
 from reference_impl.kernels.registry import KERNELS, Call, Kernel, Operand, Work, plain_kernels
+from reference_impl.kernels.sparse_attention import index_scores, index_weights, sparse_mla_attention, topk
 from reference_impl.kernels.summed_attention import summed_attention, summed_mla_attention
 
 __all__ = [
@@ -54,7 +56,10 @@ __all__ = [
     "ep_combine",
     "ep_dispatch",
     "grouped_attention",
+    "index_scores",
+    "index_weights",
     "kv_append",
+    "layernorm",
     "linear",
     "mla_absorb_o",
     "mla_absorb_q",
@@ -71,6 +76,8 @@ __all__ = [
     "rope",
     "rope_qk",
     "silu_mul",
+    "sparse_mla_attention",
     "summed_attention",
     "summed_mla_attention",
+    "topk",
 ]

@@ -13,14 +13,15 @@ from model_graphs.graph import Role
 from reference_impl.kernels.registry import Call, Dim, Scalar, kernel, maximum, minimum, product
 
 
-def _kv_append_fake(past: Tensor | None, first: Tensor, second: Tensor) -> Tensor:
+def _kv_append_fake(past: Tensor | None, first: Tensor, second: Tensor | None = None) -> Tensor:
     n_batch, n_new, *heads, width = first.shape
     n_past = past.shape[1] if past is not None else 0
-    return first.new_empty((n_batch, n_past + n_new, *heads, width + second.shape[-1]))
+    beside = second.shape[-1] if second is not None else 0
+    return first.new_empty((n_batch, n_past + n_new, *heads, width + beside))
 
 
 def _appended_bytes(call: Call) -> Dim:
-    return call["first"].n_bytes + call["second"].n_bytes
+    return call.bytes_of(Role.ACTIVATION)
 
 
 @kernel(
@@ -30,13 +31,14 @@ def _appended_bytes(call: Call) -> Dim:
     outputs=(Role.CACHE,),
     rules={"cache_read_bytes": lambda call: 0, "cache_write_bytes": _appended_bytes},
 )
-def kv_append(past: Tensor | None, first: Tensor, second: Tensor) -> Tensor:
+def kv_append(past: Tensor | None, first: Tensor, second: Tensor | None = None) -> Tensor:
     """The cache with the new tokens' rows, both parts side by side, at its end.
 
-    The parts are latents [B, S, L] and rotated keys [B, S, P], or keys and values [B, S, K, C] of every head.
+    The parts are latents [B, S, L] and rotated keys [B, S, P], or keys and values [B, S, K, C] of every head,
+    or an indexer's keys alone.
     Functional here; a serving engine writes the new rows in place, which is what the work counts.
     """
-    new = torch.cat([first, second], -1)
+    new = first.clone() if second is None else torch.cat([first, second], -1)
     return new if past is None else torch.cat([past, new], 1)
 
 
@@ -83,21 +85,21 @@ def mla_absorb_o(o_BSHL: Tensor, w_kv_b: Tensor, v_dim: int) -> Tensor:
     return torch.einsum("bshl,hvl->bshv", o_BSHL, w_HVL).contiguous()
 
 
-def _masked(scores_BHST: Tensor, window: int = 0) -> Tensor:
-    """The scores, minus infinity where a query does not look; the last query is aligned with the last key."""
-    n_new, n_total = scores_BHST.shape[-2:]
-    seen_ST = torch.ones(n_new, n_total, dtype=torch.bool, device=scores_BHST.device).tril(n_total - n_new)
+def causal(scores: Tensor, window: int = 0) -> Tensor:
+    """Scores [.., S, T], minus infinity where a query does not look; the last query sees the last key."""
+    n_new, n_total = scores.shape[-2:]
+    seen_ST = torch.ones(n_new, n_total, dtype=torch.bool, device=scores.device).tril(n_total - n_new)
     if window:
         seen_ST = seen_ST.triu(n_total - n_new - window + 1)
-    return scores_BHST.masked_fill(~seen_ST, float("-inf"))
+    return scores.masked_fill(~seen_ST, float("-inf"))
 
 
 def causal_softmax(scores_BHST: Tensor) -> Tensor:
     """Causal probabilities in fp32."""
-    return _masked(scores_BHST).float().softmax(-1).to(scores_BHST.dtype)
+    return causal(scores_BHST).float().softmax(-1).to(scores_BHST.dtype)
 
 
-def _pairs(n_new: Dim, n_total: Dim, window: int = 0) -> Dim:
+def pairs(n_new: Dim, n_total: Dim, window: int = 0) -> Dim:
     """Query-key pairs that the mask keeps: past tokens each and the triangle of the new ones, or the window.
 
     Of the new tokens, as many as the window reaches past the cached ones still see everything before them.
@@ -113,13 +115,14 @@ def _mla_attention_fake(q_BSHL: Tensor, q_BSHP: Tensor, cache_BTM: Tensor, scale
     return q_BSHL.new_empty(q_BSHL.shape)
 
 
-def _mla_pair_flop(call: Call) -> Dim:
+def mla_pair_flop(call: Call) -> Dim:
     """Scores over L + P, values over L."""
     n_batch, _, heads, latent = call["q_BSHL"].shape
     return 2 * product(n_batch, heads, 2 * latent + call["q_BSHP"].shape[3])
 
 
-def _mla_attrs(call: Call) -> dict[str, Scalar]:
+def mla_attrs(call: Call) -> dict[str, Scalar]:
+    """Heads and widths of absorbed attention."""
     _, _, heads, latent = call["q_BSHL"].shape
     return {"n_heads": int(heads), "kv_lora_rank": int(latent), "rope_dim": int(call["q_BSHP"].shape[3])}
 
@@ -128,19 +131,28 @@ def _mla_attrs(call: Call) -> dict[str, Scalar]:
     "mla_attention",
     fake=_mla_attention_fake,
     inputs={"cache_BTM": Role.CACHE},
-    flop=lambda call: _mla_pair_flop(call) * call["q_BSHL"].shape[1] * call["cache_BTM"].shape[1],
+    flop=lambda call: mla_pair_flop(call) * call["q_BSHL"].shape[1] * call["cache_BTM"].shape[1],
     rules={
         "causal_flop": lambda call: (
-            _mla_pair_flop(call) * _pairs(call["q_BSHL"].shape[1], call["cache_BTM"].shape[1])
+            mla_pair_flop(call) * pairs(call["q_BSHL"].shape[1], call["cache_BTM"].shape[1])
         )
     },
-    attrs=_mla_attrs,
+    attrs=mla_attrs,
 )
 def mla_attention(q_BSHL: Tensor, q_BSHP: Tensor, cache_BTM: Tensor, scale: float) -> Tensor:
     """Absorbed attention: every head attends to one latent cache; the output stays latent [B, S, H, L]."""
+    return masked_attention(q_BSHL, q_BSHP, cache_BTM, scale)
+
+
+def masked_attention(
+    q_BSHL: Tensor, q_BSHP: Tensor, cache_BTM: Tensor, scale: float, hidden: Tensor | None = None
+) -> Tensor:
+    """Causal attention of latent queries to the latent cache; no query sees what is `hidden` [B, 1, S, T]."""
     latent_BTL, rope_BTP = cache_BTM.split([q_BSHL.shape[3], q_BSHP.shape[3]], -1)
     scores = torch.einsum("bshl,btl->bhst", q_BSHL, latent_BTL)
     scores = (scores + torch.einsum("bshp,btp->bhst", q_BSHP, rope_BTP)) * scale
+    if hidden is not None:
+        scores = scores.masked_fill(hidden, float("-inf"))
     return torch.einsum("bhst,btl->bshl", causal_softmax(scores), latent_BTL).contiguous()
 
 
@@ -171,7 +183,7 @@ def _attention_attrs(call: Call) -> dict[str, Scalar]:
     flop=lambda call: _attention_pair_flop(call) * call["q_BSHC"].shape[1] * call["k_BTHC"].shape[1],
     rules={
         "causal_flop": lambda call: (
-            _attention_pair_flop(call) * _pairs(call["q_BSHC"].shape[1], call["k_BTHC"].shape[1])
+            _attention_pair_flop(call) * pairs(call["q_BSHC"].shape[1], call["k_BTHC"].shape[1])
         )
     },
     attrs=_attention_attrs,
@@ -199,7 +211,7 @@ def _grouped_pair_flop(call: Call) -> Dim:
 
 def _grouped_causal_flop(call: Call) -> Dim:
     n_new, n_total = call["q_BSHC"].shape[1], call["cache_BTKM"].shape[1]
-    return _grouped_pair_flop(call) * _pairs(n_new, n_total, int(call.scalars["window"]))
+    return _grouped_pair_flop(call) * pairs(n_new, n_total, int(call.scalars["window"]))
 
 
 def _grouped_read_bytes(call: Call) -> Dim:
@@ -241,7 +253,7 @@ def grouped_attention(
     k_BTKC, v_BTKV = cache_BTKM.split([width, cache_BTKM.shape[3] - width], -1)
     q_BSKGC = q_BSHC.unflatten(2, (cache_BTKM.shape[2], -1))
     scores = torch.einsum("bskgc,btkc->bkgst", q_BSKGC, k_BTKC).flatten(1, 2) * scale
-    masked = _masked(scores, window).float()
+    masked = causal(scores, window).float()
     if sinks_H is not None:
         sinks = sinks_H.float().view(1, heads, 1, 1).expand(n_batch, -1, n_new, -1)
         masked = torch.cat([masked, sinks], -1)

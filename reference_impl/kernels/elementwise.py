@@ -57,6 +57,16 @@ def add_rmsnorm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tupl
     return _normalised(total, weight, eps), total
 
 
+def _layernorm_fake(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@kernel("layernorm", fake=_layernorm_fake, inputs={"weight": Role.WEIGHT, "bias": Role.WEIGHT})
+def layernorm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """The input less its mean, over its standard deviation along the last axis, times weight plus bias."""
+    return F.layer_norm(x, weight.shape, weight, bias, eps).contiguous()
+
+
 def _linear_flop(call: Call) -> Dim:
     return 2 * call["x"].n_elements * call["weight_NK"].shape[0]
 

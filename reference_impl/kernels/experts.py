@@ -23,6 +23,7 @@ def _route_fake(
     normalise: bool,
     scoring: str = "sigmoid",
     logit_bias_E: Tensor | None = None,
+    scored_of_group: int = 2,
 ) -> tuple[Tensor, Tensor]:
     shape = (x_ND.shape[0], topk)
     return x_ND.new_empty(shape, dtype=torch.float32), x_ND.new_empty(shape, dtype=torch.int64)
@@ -52,11 +53,12 @@ def moe_route(
     normalise: bool,
     scoring: str = "sigmoid",
     logit_bias_E: Tensor | None = None,
+    scored_of_group: int = 2,
 ) -> tuple[Tensor, Tensor]:
     """Weights (fp32) and expert numbers [N, K]: top-k of sigmoid or softmax scores, inside the best groups.
 
-    `bias_E` decides who is chosen and never what a choice weighs; a group scores the sum of its best two
-    experts; the weights of a token are normalised, then scaled.
+    `bias_E` decides who is chosen and never what a choice weighs; a group scores the sum of its best
+    `scored_of_group` experts; the weights of a token are normalised, then scaled.
     """
     logits_NE = F.linear(x_ND.float(), gate_ED.float())
     if logit_bias_E is not None:
@@ -64,7 +66,7 @@ def moe_route(
     scores_NE = logits_NE.sigmoid() if scoring == "sigmoid" else logits_NE.softmax(-1)
     choice_NE = scores_NE if bias_E is None else scores_NE + bias_E
     if n_groups > 1:
-        choice_NE = _inside_best_groups(choice_NE, n_groups, topk_groups)
+        choice_NE = _inside_best_groups(choice_NE, n_groups, topk_groups, scored_of_group)
     indices_NK = choice_NE.topk(topk, -1).indices
     weights_NK = scores_NE.gather(1, indices_NK)
     if normalise:
@@ -72,10 +74,12 @@ def moe_route(
     return weights_NK * scale, indices_NK
 
 
-def _inside_best_groups(choice_NE: Tensor, n_groups: int, topk_groups: int) -> Tensor:
+def _inside_best_groups(
+    choice_NE: Tensor, n_groups: int, topk_groups: int, scored_of_group: int = 2
+) -> Tensor:
     """The scores, minus infinity outside each token's best groups."""
     grouped = choice_NE.unflatten(1, (n_groups, -1))
-    group_scores = grouped.topk(2, -1).values.sum(-1)
+    group_scores = grouped.topk(scored_of_group, -1).values.sum(-1)
     best = group_scores.topk(topk_groups, -1).indices
     kept = torch.zeros_like(group_scores, dtype=torch.bool).scatter_(1, best, True)
     return grouped.masked_fill(~kept.unsqueeze(-1), float("-inf")).flatten(1)

@@ -7,6 +7,7 @@ from model_graphs.blueprint import (
     Blueprint,
     FeedForward,
     FeedForwardSpec,
+    IndexerSpec,
     LatentAttentionSpec,
     LayerSpec,
     Mixer,
@@ -21,6 +22,7 @@ HEADS = 8
 HEAD_DIM = 64
 Q_RANK, KV_RANK = 192, 64
 CONTENT, POSITION, VALUE = 32, 16, 32
+INDEX_WIDTH, INDEX_TOPK = 32, 64
 INTERMEDIATE = 1024
 EXPERT_INTERMEDIATE = 256
 EXPERTS, TOPK, GROUPS = 16, 4, 4
@@ -70,12 +72,23 @@ def _latent(spec: LatentAttentionSpec) -> LatentAttentionSpec:
     return replace(
         spec,
         heads=min(spec.heads, HEADS),
-        q_rank=min(spec.q_rank, Q_RANK),
+        q_rank=spec.q_rank and min(spec.q_rank, Q_RANK),
         kv_rank=min(spec.kv_rank, KV_RANK),
         content=min(spec.content, CONTENT),
         position=min(spec.position, POSITION),
         value=min(spec.value, VALUE),
         rope=_rope(spec.rope, min(spec.position, POSITION)),
+        indexer=spec.indexer and _indexer(spec.indexer),
+    )
+
+
+def _indexer(spec: IndexerSpec) -> IndexerSpec:
+    """A head stays wider than the positions that rotate it."""
+    return replace(
+        spec,
+        heads=min(spec.heads, HEADS),
+        width=min(spec.width, INDEX_WIDTH),
+        topk=min(spec.topk, INDEX_TOPK),
     )
 
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from hardware_specs.records.errors import DoesNotFitError, InputError, Problem
 from model_graphs.blueprint import Blueprint
 from model_graphs.configs import ModelRecord
 from model_graphs.placement import Place
-from reference_impl.decoder import build_model
+from reference_impl.decoder import Cache, build_model
 from reference_impl.measurement.machine import available_bytes
 from reference_impl.measurement.narrowing import narrowed, some_layers
 from reference_impl.measurement.request import DTYPES, MeasurementRequest
@@ -107,7 +108,7 @@ def _check_memory(model: nn.Module, record: ModelRecord, request: MeasurementReq
 
 def _inputs(
     model: Callable[..., Any], n_rows: int, request: MeasurementRequest, generator: torch.Generator
-) -> tuple[Tensor, Tensor, list[Tensor] | None]:
+) -> tuple[Tensor, Tensor, list[Cache] | None]:
     """Ids, positions and, where there are past tokens, a random cache of theirs a layer."""
     shape = (request.batch, request.new_tokens)
     ids = torch.randint(n_rows, shape, generator=generator).to(request.device)
@@ -116,7 +117,7 @@ def _inputs(
     if not request.past_tokens:
         return ids, positions, None
     *_, caches = model(ids[:1, :1], positions[:1, :1], None, False)
-    return ids, positions, [_random_cache(one, request, generator) for one in caches]
+    return ids, positions, tree_map(lambda one: _random_cache(one, request, generator), caches)
 
 
 def _random_cache(like: Tensor, request: MeasurementRequest, generator: torch.Generator) -> Tensor:

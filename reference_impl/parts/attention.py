@@ -18,8 +18,8 @@ from reference_impl.parts.rotary import Tables
 class RopeQK(Layer):
     """Rotation of queries and keys in one kernel."""
 
-    def __init__(self, *, neighbours: bool) -> None:
-        super().__init__("attention", Shard.HEAD)
+    def __init__(self, *, neighbours: bool, component: str = "attention", shard: Shard = Shard.HEAD) -> None:
+        super().__init__(component, shard)
         self.neighbours = neighbours
 
     def forward(self, q_BSHC: Tensor, k_BSKC: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:

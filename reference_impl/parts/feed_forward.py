@@ -55,6 +55,7 @@ class Router(Layer):
             spec.normalise,
             spec.scoring.value,
             self.bias,
+            spec.scored_of_group,
         )
 
 

@@ -54,22 +54,31 @@ class NaiveAttention(Layer):
 
 
 class MLA(nn.Module):
-    """Queries and key-values through low-rank latents; only the latent of key-values is cached."""
+    """Queries and key-values through low-rank latents; only the latent of key-values is cached.
+
+    Without a rank for queries they are made from the layer's input in one product.
+    """
 
     def __init__(self, spec: LatentAttentionSpec, D: int, table: int) -> None:
         super().__init__()
         H, Q, L = spec.heads, spec.q_rank, spec.kv_rank
         C, P, V = spec.content, spec.position, spec.value
-        self.latent_widths = (Q, L, P)
+        self.q_rank = Q
+        self.latent_widths = (L, P) if Q is None else (Q, L, P)  # of the first product
+        self.cached_widths = (L, P)
         self.query_widths = (C, P)
         self.kv_widths = (C, V)
         self.scale = spec.scale
         self.table = table
 
-        self.q_kv_a_proj = Linear(D, Q + L + P, COMPONENT)
-        self.q_a_layernorm = RMSNorm(Q, LATENT_NORM_EPS)
+        if Q is None:
+            self.q_proj = Linear(D, H * (C + P), COMPONENT, Shard.COLUMN)
+            self.kv_a_proj = Linear(D, L + P, COMPONENT)
+        else:
+            self.q_kv_a_proj = Linear(D, Q + L + P, COMPONENT)
+            self.q_a_layernorm = RMSNorm(Q, LATENT_NORM_EPS)
+            self.q_b_proj = Linear(Q, H * (C + P), COMPONENT, Shard.COLUMN)
         self.kv_a_layernorm = RMSNorm(L, LATENT_NORM_EPS)
-        self.q_b_proj = Linear(Q, H * (C + P), COMPONENT, Shard.COLUMN)
         self.rope_q = Rope(COMPONENT, Shard.HEAD)
         self.rope_k = Rope(COMPONENT)
         self.kv_append = KvAppend(COMPONENT)
@@ -83,30 +92,40 @@ class MLA(nn.Module):
     @property
     def cache_widths(self) -> tuple[int, ...]:
         """Shape of a token's rows in the cache of this rank."""
-        return (sum(self.latent_widths[1:]),)
+        return (sum(self.cached_widths),)
 
     def forward(
         self, x_BSD: Tensor, tables: Tables, past_BTM: Tensor | None, absorbed: bool
     ) -> tuple[Tensor, Tensor]:
         """Attention output [B, S, D] and the cache [B, T, M] with the new tokens in it."""
-        rotary = tables[self.table]
-        q_BSQ, latent_BSL, k_BSP = self.q_kv_a_proj(x_BSD).split(self.latent_widths, -1)
-
-        q_BSHX = self.q_b_proj(self.q_a_layernorm(q_BSQ)).unflatten(-1, (-1, sum(self.query_widths)))
-        q_BSHC, q_BSHP = q_BSHX.split(self.query_widths, -1)
-        q_BSHP = self.rope_q(q_BSHP, *rotary)
-
-        latent_BSL = self.kv_a_layernorm(latent_BSL)
-        k_BSP = self.rope_k(k_BSP.unsqueeze(2), *rotary).squeeze(2)
+        _, (q_BSHC, q_BSHP), (latent_BSL, k_BSP) = self.project(x_BSD, tables)
         cache_BTM = self.kv_append(past_BTM, latent_BSL, k_BSP)
-
         if absorbed:
             o_BSHV = self.absorbed(q_BSHC, q_BSHP, cache_BTM)
         elif past_BTM is None:
             o_BSHV = self.naive(q_BSHC, q_BSHP, latent_BSL, k_BSP)
         else:
-            o_BSHV = self.naive(q_BSHC, q_BSHP, *cache_BTM.split(self.latent_widths[1:], -1))
+            o_BSHV = self.naive(q_BSHC, q_BSHP, *cache_BTM.split(self.cached_widths, -1))
         return self.o_proj(o_BSHV.flatten(2)), cache_BTM
+
+    def project(
+        self, x_BSD: Tensor, tables: Tables
+    ) -> tuple[Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """What queries are made of, queries of every head, and latents with their keys, all rotated."""
+        rotary = tables[self.table]
+        if self.q_rank is None:
+            q_BSQ = x_BSD
+            latent_BSL, k_BSP = self.kv_a_proj(x_BSD).split(self.latent_widths, -1)
+            q_BSX = self.q_proj(x_BSD)
+        else:
+            q_BSQ, latent_BSL, k_BSP = self.q_kv_a_proj(x_BSD).split(self.latent_widths, -1)
+            q_BSQ = self.q_a_layernorm(q_BSQ)
+            q_BSX = self.q_b_proj(q_BSQ)
+        q_BSHC, q_BSHP = q_BSX.unflatten(-1, (-1, sum(self.query_widths))).split(self.query_widths, -1)
+        q_BSHP = self.rope_q(q_BSHP, *rotary)
+        latent_BSL = self.kv_a_layernorm(latent_BSL)
+        k_BSP = self.rope_k(k_BSP.unsqueeze(2), *rotary).squeeze(2)
+        return q_BSQ, (q_BSHC, q_BSHP), (latent_BSL, k_BSP)
 
     def naive(self, q_BSHC: Tensor, q_BSHP: Tensor, latent_BTL: Tensor, k_BTP: Tensor) -> Tensor:
         """Keys and values of every head are made from the latents."""

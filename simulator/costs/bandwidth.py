@@ -12,6 +12,7 @@ KINDS = (
     "embedding",
     "rmsnorm",
     "add_rmsnorm",
+    "layernorm",
     "rope",
     "rope_qk",
     "kv_append",
@@ -21,6 +22,7 @@ KINDS = (
     "concat",
     "quantize",
     "cast",
+    "topk",
 )
 
 

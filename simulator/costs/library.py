@@ -41,7 +41,7 @@ from simulator.costs.kernel_choice import (
 from simulator.costs.moe import MoeShape, moe_latency
 from simulator.costs.numerics import Priced
 from simulator.costs.prefill import PrefillShape, mla_prefill_shape, prefill_latency
-from simulator.costs.pricing import Pricing, fastest, from_threshold
+from simulator.costs.pricing import Pricing, fastest, from_threshold, weakened
 
 _NO_TRAFFIC_BYTES = 1e-6
 
@@ -114,21 +114,45 @@ class KernelLibrary:
         past: ArrayLike = 0,
         *,
         absorbed: bool = False,
+        window: int = 0,
     ) -> KernelEstimate:
         """MLA over `isl` new tokens of each sequence after `past` cached ones.
 
         The naive form attends to expanded keys and values (their expansion is a GEMM of its own);
-        `absorbed` to the latent cache, with the constants of the naive kernel.
+        `absorbed` to the latent cache, with the constants of the naive kernel. A token sees the last `window`
+        tokens, or all (0).
         """
         dtype = dtype_name(dtype)
         peak = self.device.peak(dtype)
 
         def formula(c: Any, b: FloatArray, s: FloatArray, h: FloatArray, p: FloatArray) -> Priced:
-            return prefill_latency(mla_prefill_shape(b, s, h, p, absorbed=absorbed), peak, self.device, c)
+            shape = mla_prefill_shape(b, s, h, p, absorbed=absorbed, window=window)
+            return prefill_latency(shape, peak, self.device, c)
 
         dims = (batch, isl, heads, past)
-        choice = KernelChoice(("trtllm",))
-        return self._price("mla_prefill", dtype, choice, formula, *dims, may_be_zero=1, memo_key=absorbed)
+        choice, key = KernelChoice(("trtllm",)), (absorbed, window)
+        return self._price("mla_prefill", dtype, choice, formula, *dims, may_be_zero=1, memo_key=key)
+
+    def index_scores(
+        self,
+        batch: ArrayLike,
+        new: ArrayLike,
+        past: ArrayLike,
+        heads: int,
+        width: int,
+        dtype: str = "fp8",
+    ) -> KernelEstimate:
+        """Scores of `past` and new tokens by an indexer's heads, which share one key a token.
+
+        Nobody's constants: those of an attention in bf16 whose keys and values are each half as wide, which
+        has the same products and bytes; in fp8, at half the bytes and twice the rate, half as wide again.
+        Its exponentials are more than the indexer's comparisons; the scales of keys are not counted.
+        """
+        why = "an indexer priced as an attention with keys and values of half its width"
+        half = width // (4 if dtype == "fp8" else 2)
+        if np.all(np.asarray(new) == 1):
+            return weakened(self.attention_decode(batch, np.asarray(past) + 1, heads, 1, half), why)
+        return weakened(self.attention_prefill(batch, new, heads, 1, half, past=past), why)
 
     def attention_prefill(
         self,

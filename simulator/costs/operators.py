@@ -13,6 +13,7 @@ import numpy as np
 
 from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.evidence import worst
+from model_graphs.dtypes import tensor_bytes
 from model_graphs.graph import Operator, Role, Tensor
 from simulator.costs.bandwidth import KINDS
 from simulator.costs.collectives import EXCHANGE_OPS
@@ -21,6 +22,7 @@ from simulator.costs.estimates import FloatArray, KernelEstimate
 from simulator.costs.figures import element_bytes
 from simulator.costs.library import KernelLibrary
 from simulator.costs.prefill import MLA_QUERY_DIM, MLA_VALUE_DIM
+from simulator.costs.pricing import weakened
 
 Bindings = Mapping[str, Any]
 Pricer = Callable[[KernelLibrary, Operator, Bindings], KernelEstimate]
@@ -148,6 +150,39 @@ def _grouped_attention(library: KernelLibrary, operator: Operator, bindings: Bin
     return library.attention_prefill(batch, new, heads, kv_heads, width, window, dtype, cache.dtype, past)
 
 
+def _index_weights(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
+    """A narrow GEMM in 16 bits."""
+    *leading, k = _dims(_first(operator, Role.ACTIVATION), bindings)
+    return library.gemm(_rows(leading), _dims(operator.outputs[0], bindings)[-1], k)
+
+
+def _index_scores(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
+    """The products and the traffic of an attention to one head of keys and values, each half as wide."""
+    heads, width = _attribute(operator, "n_heads"), _attribute(operator, "qk_dim")
+    new, past = np.asarray(bindings.get("S", 1), np.float64), _past(operator, bindings)
+    return library.index_scores(bindings["B"], new, past, heads, width, operator.compute_dtype)
+
+
+def _topk(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
+    """Scores written by the kernel that makes them, and read here."""
+    scores = tensor_bytes(operator.inputs[0]).evaluate(bindings)
+    estimate = library.bandwidth_bound(scores + traffic_bytes(operator, bindings), operator.kind)
+    return weakened(estimate, "a choice of the best takes one pass over the scores")
+
+
+def _sparse_attention(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
+    """Absorbed attention to as many tokens as are chosen, as if they lay side by side."""
+    heads, topk = _dims(_first(operator, Role.ACTIVATION), bindings)[-2], _attribute(operator, "topk")
+    new, past = np.asarray(bindings.get("S", 1), np.float64), _past(operator, bindings)
+    if np.any(new > 1):
+        dtype = operator.compute_dtype
+        estimate = library.mla_prefill(bindings["B"], new, heads, dtype, past, absorbed=True, window=topk)
+    else:
+        seen = np.minimum(past + new, topk)
+        estimate = library.mla_decode(bindings["B"], seen, heads, _first(operator, Role.CACHE).dtype)
+    return weakened(estimate, "chosen rows priced as if they lay side by side")
+
+
 def _moe_experts(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
     """Routed experts of the busiest rank; a layout leaves local widths and global expert counts."""
     n_experts = _attribute(operator, "n_experts")
@@ -228,6 +263,10 @@ _PRICERS: dict[str, Pricer] = {
     "mla_attention": _mla_attention,
     "attention": _attention,
     "grouped_attention": _grouped_attention,
+    "index_weights": _index_weights,
+    "index_scores": _index_scores,
+    "topk": _topk,
+    "sparse_mla_attention": _sparse_attention,
     "moe_experts": _moe_experts,
     "moe_route": _moe_route,
 }

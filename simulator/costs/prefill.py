@@ -99,17 +99,19 @@ def mla_prefill_shape(
     heads: FloatArray,
     past: FloatArray | float = 0.0,
     *,
+    window: int = 0,
     absorbed: bool = False,
     appends: bool = False,
 ) -> PrefillShape:
     """MLA as multi-head attention: dims 192 and 128 in the naive form, 576 and 512 over the latent cache.
 
+    A choice of as many tokens as a `window` holds (0: all) is taken to cost what the window does.
     With `appends` the call also writes the new latent rows, as TensorRT-LLM's benchmark does.
     """
     query_dim, value_dim = ABSORBED_DIMS if absorbed else (MLA_QUERY_DIM, MLA_VALUE_DIM)
     one = np.ones_like(batch)
     kv_heads = one if absorbed else heads
-    dims = (query_dim * one, value_dim * one, 0 * one)
+    dims = (query_dim * one, value_dim * one, window * one)
     appended_bytes = 2 * 2.0 * ABSORBED_DIMS[0] if appends else 0.0
     return PrefillShape(batch, isl, heads, kv_heads, *dims, 2.0, past, appended_bytes)
 

@@ -7,12 +7,13 @@ simulator.measured.calibrate_stacks`; it needs the measured data (`SILICAST_DATA
 
 import os
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from hardware_specs.library import load_system
 from hardware_specs.records.errors import InputError, Problem, SilicastError, exit_code_of
 from simulator.measured.fitted_file import FittedEntry, fitted_yaml
+from simulator.measured.fold_cache import Answer, kept_answers
 from simulator.measured.rows import MeasuredRow
 from simulator.measured.serving_rows import DYNAMO, read_serving_file
 from simulator.measured.stack_fit import LABELLED_PRIORS, PRIORS, Fit, Predict, fit_constants, log_errors
@@ -32,6 +34,7 @@ from simulator.step.constants import StackConstants
 FloatArray = NDArray[np.float64]
 Say = Callable[[str], None]
 Place = tuple[str, str]  # version and architecture
+Each = Callable[..., Iterable[Any]]  # `map`, or that of a pool of processes
 
 MADE_BY = "python -m simulator.measured.calibrate_stacks"
 COVERAGE = 0.90
@@ -44,8 +47,8 @@ UNFITTED_SOURCE = (
 )
 LEAST_HALF_WIDTHS = (0.08, 0.20)  # TPOT, TTFT: repeatability across images, and of TTFT
 VERSION_TIGHTNESS = 1.5  # priors of a version around its engine, against those of the engine
-MAX_ROWS = 60  # of one fit, drawn evenly from its deployments
-FOLD_ROWS = 40  # of a fit that leaves a deployment out
+MAX_ROWS = 48  # of one fit, drawn evenly from its deployments
+FOLD_ROWS = 24  # of a fit that leaves a deployment out
 LABELLED_ROWS = 14  # rows of a labelled fit: most are lockstep runs of eight ranks, which take longer
 
 
@@ -121,6 +124,7 @@ def fit_engine(
     predict: Predict = predict_row,
     wanted: Collection[Place] | None = None,
     max_rows: int = MAX_ROWS,
+    each: Each = map,
 ) -> EngineFit:
     """The engine's constants, and those of every version on every architecture with enough rows.
 
@@ -140,17 +144,20 @@ def fit_engine(
     enough = {place: own for place, own in groups.items() if len(own) >= LEAST_ROWS}
     if wanted is not None and set(wanted) <= enough.keys():
         enough = {place: own for place, own in enough.items() if place in wanted}
-    fits = [
-        VersionFit(
-            version,
-            (architecture,),
-            fit_constants(own, predict, engine.constants, tightness=VERSION_TIGHTNESS, max_rows=max_rows),
-        )
-        for (version, architecture), own in sorted(enough.items())
-    ]
+    asked = [(place, own, predict, engine.constants, max_rows) for place, own in sorted(enough.items())]
+    fits = list(each(_version_fit, asked))
     for label in sorted({label_of(version_of(row)) for row in rows} - {""}):
         fits += _labelled_fits([row for row in rows if label_of(version_of(row)) == label], predict, engine)
     return EngineFit(engine, tuple(fits))
+
+
+def _version_fit(
+    asked: tuple[Place, Sequence[MeasuredRow], Predict, StackConstants, int],
+) -> VersionFit:
+    """The fit of one version on one architecture, around its engine's constants."""
+    (version, architecture), own, predict, centre, max_rows = asked
+    fit = fit_constants(own, predict, centre, tightness=VERSION_TIGHTNESS, max_rows=max_rows)
+    return VersionFit(version, (architecture,), fit)
 
 
 def _labelled_fits(rows: Sequence[MeasuredRow], predict: Predict, engine: Fit) -> list[VersionFit]:
@@ -166,10 +173,14 @@ def leave_one_deployment_out(
 ) -> list[tuple[MeasuredRow, float, float]]:
     """(row, TTFT, TPOT) in ms of every row under constants fitted without its deployment.
 
-    Folds run side by side, one process a core; the answers do not depend on how many.
+    Folds run side by side, one process a core; the answers do not depend on how many, and are kept.
     """
+    return kept_answers(rows, lambda: _all_folds(rows, say))
+
+
+def _all_folds(rows: Sequence[MeasuredRow], say: Say) -> list[Answer]:
     keys = sorted({row.deployment_key for row in rows})
-    answers: list[tuple[MeasuredRow, float, float]] = []
+    answers: list[Answer] = []
     with ProcessPoolExecutor() as pool:
         for key, fold in zip(keys, pool.map(_fold, repeat(tuple(rows)), keys), strict=True):
             answers += fold
@@ -226,7 +237,8 @@ def engine_entries(
     backend: str, rows: Sequence[MeasuredRow], say: Say
 ) -> tuple[list[FittedEntry], FloatArray]:
     """Entries of one engine, and the log TPOT errors of its plain rows under its common constants."""
-    fit = fit_engine(rows)
+    with ProcessPoolExecutor() as pool:
+        fit = fit_engine(rows, each=pool.map)
     widths = _half_widths(leave_one_deployment_out(rows, say))
     entries = [
         _entry(backend, own, widths[label_of(own.version)])

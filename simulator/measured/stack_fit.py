@@ -69,8 +69,8 @@ def fit_constants(
     centre: StackConstants,
     *,
     tightness: float = 1.0,
-    max_evaluations: int = 8,
-    max_rows: int = 60,
+    max_evaluations: int = 7,
+    max_rows: int = 48,
     priors: Mapping[str, Prior] = PRIORS,
 ) -> Fit:
     """The MAP constants for these rows around `centre`; `tightness` divides every prior's deviation."""

@@ -31,6 +31,7 @@ BANDWIDTH_KINDS = frozenset(
         "embedding",
         "rmsnorm",
         "add_rmsnorm",
+        "layernorm",
         "rope",
         "rope_qk",
         "kv_append",
@@ -38,6 +39,7 @@ BANDWIDTH_KINDS = frozenset(
         "add",
         "concat",
         "quantize",
+        "topk",
     }
 )
 #: the routed half of a layer, and the collectives that gather or scatter the tokens of all ranks around it
@@ -153,16 +155,12 @@ class ComponentBuilder:
 
     def build(self) -> StepComponents:
         """Components over the standard grids."""
-        shared = {(op.name, op.kind) for _, op in _body(self.decode_graph)} & {
+        of_tokens = {(op.name, op.kind) for _, op in _body(self.decode_graph) if not _past(op)} & {
             (op.name, op.kind) for _, op in _body(self.prefill_graph)
         }
-        token_ops = [
-            (n, op) for n, op in _body(self.decode_graph) if (op.name, op.kind) in shared and not _past(op)
-        ]
-        decode_ops = [(n, op) for n, op in _body(self.decode_graph) if (n, op) not in token_ops]
-        prefill_ops = [
-            (n, op) for n, op in _body(self.prefill_graph) if (op.name, op.kind) not in shared or _past(op)
-        ]
+        token_ops = [(n, op) for n, op in _body(self.decode_graph) if (op.name, op.kind) in of_tokens]
+        decode_ops = [(n, op) for n, op in _body(self.decode_graph) if (op.name, op.kind) not in of_tokens]
+        prefill_ops = [(n, op) for n, op in _body(self.prefill_graph) if (op.name, op.kind) not in of_tokens]
         tokens = TOKEN_GRID
         at: Bindings = {"B": tokens, "S": 1.0, "T": 0.0}
         own = [o for o in token_ops if not _routed(o[1])]
@@ -234,11 +232,14 @@ class ComponentBuilder:
         return float(np.sqrt(sum(part**2 for part in families.values())) / total) if total else 0.0
 
     def _prefix_s(self, operators: Iterable[tuple[int, Operator]]) -> float:
-        """Seconds per (new token x past token) of a chunk that attends to its own earlier chunks."""
+        """Seconds per (new token x past token) of a chunk that attends to its own earlier chunks.
+
+        Attention to a bounded choice of tokens does not grow with the past; scoring all of them does.
+        """
         new, past = _PREFIX_PROBE
         seconds = 0.0
         for repeat, operator in operators:
-            if operator.kind in ("attention", "grouped_attention"):
+            if operator.kind in ("attention", "grouped_attention", "index_scores"):
                 with_past = self._attention_s(operator, new, past)
                 seconds += repeat * (with_past - self._attention_s(operator, new, 0.0)) / (new * past)
         return seconds
@@ -248,6 +249,10 @@ class ComponentBuilder:
         if operator.kind == "attention":
             heads = float(operator.inputs[0].shape[-2].evaluate({}))
             return float(self.library.mla_prefill(1, new, heads, past=past).latency_s)
+        if operator.kind == "index_scores":
+            heads, width = (int(operator.attrs[name]) for name in ("n_heads", "qk_dim"))
+            estimate = self.library.index_scores(1, new, past, heads, width, operator.compute_dtype)
+            return float(estimate.latency_s)
         heads, kv_heads, width, window = (
             int(operator.attrs[name]) for name in ("n_heads", "n_kv_heads", "qk_dim", "window")
         )
@@ -272,7 +277,8 @@ def _head(graph: OperatorGraph) -> Iterable[tuple[int, Operator]]:
 
 def _past(operator: Operator) -> bool:
     """Whether the operator's work depends on past tokens."""
-    return "T" in operator.flop.symbols or "T" in operator.cache_read_bytes.symbols
+    work = (operator.flop, operator.cache_read_bytes, operator.activation_read_bytes)
+    return any("T" in part.symbols for part in work)
 
 
 def is_shared_expert(operator: Operator) -> bool:

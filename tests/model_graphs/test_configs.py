@@ -87,7 +87,7 @@ def test_every_model_says_where_its_figures_come_from() -> None:
 
 def test_an_unknown_model_is_refused_with_the_nearest_key() -> None:
     with pytest.raises(InputError, match="did you mean deepseek-r1"):
-        resolve_model("deepseek-ai/DeepSeek-R2")
+        resolve_model("deepseek-ai/DeepSeek-R11")
 
 
 def test_a_config_json_with_v3_figures_is_v3(tmp_path: Path) -> None:

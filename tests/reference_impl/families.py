@@ -63,14 +63,75 @@ def _with_partial_rotary(config: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
+def _with_partial_rotary_factor(config: Mapping[str, Any]) -> dict[str, Any]:
+    known = _with_rope_parameters(config)
+    known["rope_parameters"]["partial_rotary_factor"] = known.pop("partial_rotary_factor")
+    return known
+
+
+_LATENT = {
+    **_BASE,
+    "num_key_value_heads": 8,
+    "q_lora_rank": 48,
+    "kv_lora_rank": 32,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 16,
+    "intermediate_size": 256,
+    "first_k_dense_replace": 1,
+    "moe_intermediate_size": 64,
+    "n_routed_experts": 16,
+    "n_shared_experts": 2,
+    "num_experts_per_tok": 4,
+    "n_group": 4,
+    "topk_group": 2,
+    "routed_scaling_factor": 2.5,
+    "norm_topk_prob": True,
+    "num_nextn_predict_layers": 0,
+    "rope_theta": 1e4,
+    "rope_scaling": {
+        "rope_type": "yarn",
+        "factor": 40.0,
+        "original_max_position_embeddings": 64,
+        "beta_fast": 32.0,
+        "beta_slow": 1.0,
+        "mscale": 1.0,
+        "mscale_all_dim": 1.0,
+    },
+}
+#: as many heads as make it unlikely that all of them find a token worth nothing, which ties scores
+_INDEXER = {"index_n_heads": 16, "index_head_dim": 24, "index_topk": 8}
+_GLM = {
+    **_BASE,
+    **{
+        key: _LATENT[key]
+        for key in _LATENT
+        if key.startswith(("n_", "num_exp", "moe_", "first_", "routed_", "topk_"))
+    },
+    "head_dim": 24,
+    "partial_rotary_factor": 0.5,
+    "attention_bias": True,
+    "use_qk_norm": True,
+    "intermediate_size": 256,
+    "norm_topk_prob": True,
+    "num_nextn_predict_layers": 0,
+    "rope_theta": 1e6,
+}
+_V2 = {"norm_topk_prob": False, "topk_method": "group_limited_greedy", "routed_scaling_factor": 4.0}
+
+
 @dataclass(frozen=True)
 class Family:
-    """A tiny config of an architecture, and how `transformers` is told the same."""
+    """A tiny config of an architecture, and how `transformers` is told the same.
+
+    The layers of a `variant` are those of another family: what is exported of it is tested in the slow suite.
+    """
 
     architecture: str
     config: Mapping[str, Any]
     as_transformers: Callable[[Mapping[str, Any]], dict[str, Any]] = _with_rope_parameters
     extra: Mapping[str, Any] = field(default_factory=dict)  # what `transformers` must be told beside it
+    variant: bool = False
 
     @property
     def ours(self) -> ModelConfig:
@@ -149,6 +210,29 @@ FAMILIES: Mapping[str, Family] = {
         _BASE | _EXPERTS | {"head_dim": 24, "rotary_dim": 12, "rope_theta": 5e6},
         _with_partial_rotary,
         {"bos_token_id": 0, "eos_token_id": 1},
+    ),
+    "kimi k2": Family(
+        "DeepseekV3ForCausalLM",
+        _LATENT
+        | {"n_group": 1, "topk_group": 1, "n_shared_experts": 1}
+        | {"rope_scaling": _LATENT["rope_scaling"] | {"beta_fast": 1.0}},
+        variant=True,
+    ),
+    "deepseek v2": Family("DeepseekV2ForCausalLM", _LATENT | _V2, variant=True),
+    "deepseek v2 lite": Family(
+        "DeepseekV2ForCausalLM",
+        _LATENT | _V2 | {"q_lora_rank": None, "n_group": 1, "topk_group": 1, "topk_method": "greedy"},
+        variant=True,
+    ),
+    "deepseek v3.2": Family("DeepseekV32ForCausalLM", _LATENT | _INDEXER),
+    "glm 5": Family(
+        "GlmMoeDsaForCausalLM",
+        _LATENT | _INDEXER | {"rope_scaling": None, "n_group": 1, "topk_group": 1},
+        variant=True,
+    ),
+    "glm 4.5": Family("Glm4MoeForCausalLM", _GLM, _with_partial_rotary_factor),
+    "glm 4.5 air": Family(
+        "Glm4MoeForCausalLM", _GLM | {"use_qk_norm": False}, _with_partial_rotary_factor, variant=True
     ),
 }
 

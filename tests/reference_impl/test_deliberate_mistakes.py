@@ -67,7 +67,7 @@ def test_weighing_by_other_than_the_plain_sigmoid_score_breaks_parity(oracle, mo
     assert relative(prefill(oracle.ours(), oracle.ids, False), oracle.logits) > measured / 2
 
 
-def inside_best_groups(choice, n_groups, topk_groups, *, best_of_group, fill):
+def inside_best_groups(choice, n_groups, topk_groups, scored_of_group, *, best_of_group, fill):
     grouped = choice.unflatten(1, (n_groups, -1))
     best = best_of_group(grouped).topk(topk_groups, -1).indices
     kept = torch.zeros(grouped.shape[:2], dtype=torch.bool).scatter_(1, best, True)

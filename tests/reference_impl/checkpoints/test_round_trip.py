@@ -7,7 +7,7 @@ import torch
 from parity import mtp_logits
 from safetensors.torch import load_file, save_file
 from tiny import distance, positions_of
-from tiny_models import GPT_OSS, LLAMA, MODELS, QWEN3_MOE, SHARD_BYTES, TINY, made, written
+from tiny_models import GPT_OSS, LLAMA, MODELS, QWEN3_MOE, SHARD_BYTES, SPARSE, TINY, made, written
 
 from hardware_specs.records.errors import InputError
 from model_graphs.architectures import ModelConfig
@@ -71,6 +71,17 @@ def test_the_hub_names_of_deepseek_are_one_matrix_an_expert_and_mtp_as_the_layer
     assert not any("layers.5." in name for name in names)
 
 
+def test_products_of_an_indexer_are_in_fp8_and_the_weights_of_its_heads_are_not(tmp_path: Path) -> None:
+    model = written(SPARSE, tmp_path, "fp8_block").state_dict()
+    read = load_checkpoint(tmp_path, torch.float32).state_dict()
+    indexer = {name: tensor for name, tensor in read.items() if "layers.1.self_attn.indexer" in name}
+    changed = {
+        name.split(".")[-2] for name, tensor in indexer.items() if not torch.equal(tensor, model[name])
+    }
+    assert changed == {"wq_b", "wk"}
+    assert {name.split(".")[-2] for name in indexer} == {"wq_b", "wk", "k_norm", "weights_proj"}
+
+
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -94,7 +105,10 @@ def test_fp8_weights_come_back_within_half_a_step_of_e4m3(tmp_path: Path, config
         assert ((read[name] - tensor).abs() <= bound * 1.001).all(), name
 
 
-@pytest.mark.parametrize("key", ["deepseek", "llama", "qwen2", "qwen3-moe", "gpt-oss", "minimax"])
+@pytest.mark.parametrize(
+    "key",
+    ["deepseek", "deepseek sparse", "deepseek lite", "llama", "qwen2", "qwen3-moe", "gpt-oss", "minimax"],
+)
 def test_transformers_reads_the_checkpoint_and_gives_the_same_logits(tmp_path: Path, key: str) -> None:
     config = MODELS[key]
     model = written(config, tmp_path)

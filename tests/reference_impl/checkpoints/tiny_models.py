@@ -13,6 +13,7 @@ from model_graphs.architectures import (
     Qwen2Config,
     Qwen3MoeConfig,
 )
+from model_graphs.architectures.deepseek import DeepSeekV2Config, DeepSeekV32Config
 from model_graphs.architectures.dense import Yarn
 from reference_impl.checkpoints.writer import write_checkpoint
 from reference_impl.decoder import Decoder, build_model
@@ -47,8 +48,18 @@ GPT_OSS = GptOssConfig(
 MINIMAX = MiniMaxM2Config(
     **_GROUPED | _EXPERTS | {"rope_theta": 5000.0}, rotary_dim=8, intermediate_size=32, num_local_experts=8
 )
+SPARSE = DeepSeekV32Config(
+    **TINY.model_dump() | {"num_nextn_predict_layers": 0},
+    index_n_heads=16,
+    index_head_dim=16,
+    index_topk=8,
+)
+_V2 = TINY.model_dump(include=set(DeepSeekV2Config.model_fields)) | {"q_lora_rank": None}
+LITE = DeepSeekV2Config(**_V2 | {"n_group": 1, "topk_group": 1}, topk_method="greedy")
 MODELS: dict[str, ModelConfig] = {
     "deepseek": TINY,
+    "deepseek sparse": SPARSE,
+    "deepseek lite": LITE,
     "llama": LLAMA,
     "tied llama": TIED,
     "qwen2": QWEN2,

@@ -52,7 +52,17 @@ def test_logits_over_tiers_are_those_of_the_models_own_call_bit_for_bit(tmp_path
     assert {(DEVICE, HOST), (HOST, DISK), (DISK, DEVICE)} <= moved
 
 
-@pytest.mark.parametrize("name", ["deepseek-v3", "gpt-oss-20b", "qwen3-30b-a3b", "llama-3.1-8b"])
+def test_the_plain_cache_of_sparse_attention_gives_the_models_own_logits_bit_for_bit():
+    model, ids = small_model(name="deepseek-v3.2"), prompt()
+    wanted, wanted_logits = greedily(model, ids, N_NEW)
+    cache = PlainCache(len(model.layers))
+    given = logits_through(model, cache, torch.cat([ids, wanted], 1), ids.shape[1])
+    assert torch.equal(given, wanted_logits)
+
+
+@pytest.mark.parametrize(
+    "name", ["deepseek-v3", "deepseek-v3.2", "gpt-oss-20b", "qwen3-30b-a3b", "llama-3.1-8b"]
+)
 def test_tokens_over_tiers_are_those_of_the_plain_cache_in_every_family(tmp_path, name):
     model, sampling = small_model(name=name), Sampling(1.0, seed=5)
     wanted = generate(model, prompt(), N_NEW, sampling).ids
