@@ -36,7 +36,8 @@ Operator kinds (one call of a semantic kernel of the reference implementation ea
 | moe_route | x, gate weight (, biases) | router GEMM, scores, group-limited top-k |
 | moe_experts | x, weights, indices, w_gate_up, w_down (, biases) | grouped GEMM pair with its activation |
 | add, concat | | bandwidth bound |
-| quantize | x | activation quantisation (precision pass) |
+| quantize | x | activation quantisation (transform pass); weights at a switch of plans |
+| cast | x | operand of a product cast from fp32 to bf16 at each call (autocast) |
 | copy | x | an activation between the places of a placement plan (placement pass) |
 | all_reduce, all_gather, reduce_scatter, ep_dispatch, ep_combine | x | collectives (layout pass) |
 """

@@ -12,18 +12,16 @@ The MTP module of a 4-bit checkpoint stays bf16.
 References: config.json and hf_quant_config.json of deepseek-ai/DeepSeek-R1 and nvidia/DeepSeek-R1-NVFP4.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import replace
 
 from hardware_specs.records.errors import InputError, Problem, nearest
-from model_graphs.collectives import dispatched_bytes
-from model_graphs.dtypes import BLOCK_WIDTH, ROW_DTYPES
-from model_graphs.graph import Block, Operator, OperatorGraph, Role, Shard, Tensor
+from model_graphs.dtypes import ROW_DTYPES
+from model_graphs.graph import Operator, OperatorGraph, Role, Tensor
 from model_graphs.index_keys import KEYS, with_fp8_index_keys
-from model_graphs.placement import HOST_PLACES
-from model_graphs.rewriting import BlockRewriter, quantize
-from model_graphs.sharding import weight_bytes, with_tensors
 from model_graphs.storage import Storage
+from model_graphs.transform_pass import apply_plan
+from model_graphs.transforms import Plan, Rule
 
 KV_DTYPES = ("bf16", "fp8")
 
@@ -44,120 +42,24 @@ def apply_precision(
         raise InputError(
             Problem("the device must have a matrix unit for bf16", given, path="deployment.system")
         )
-    indexed = with_fp8_index_keys(graph, supported_compute)
-    stored = indexed if storage is None else _with_stored_weights(indexed, storage, supported_compute)
+    plan = storage_plan(storage) if storage is not None else Plan(name="bf16")
+    stored = apply_plan(with_fp8_index_keys(graph, supported_compute), plan, supported_compute)
     return _with_fp8_cache(stored) if kv_dtype == "fp8" else stored
 
 
-def _with_stored_weights(
-    graph: OperatorGraph, storage: Storage, supported_compute: Collection[str]
-) -> OperatorGraph:
+def storage_plan(storage: Storage) -> Plan:
+    """The plan that a checkpoint's storage means: inputs are quantised to what its weights meet."""
     dtype = storage.dtype
-    components = frozenset(storage.components)
-    if graph.phase == "mtp" and dtype in ("nvfp4", "mxfp4"):
-        components = frozenset()
-    compute = dtype if dtype in supported_compute else "bf16"
-    blocks = (_PrecisionPass(dtype, components, compute).run(block) for block in graph.blocks)
-    notes = _notes(graph, dtype, components, compute) if components else ()
-    return replace(graph, blocks=tuple(blocks), notes=(*graph.notes, *notes))
+    if not storage.components:
+        return Plan(name=dtype)
+    rule = Rule(products=storage.components, weights=dtype, inputs=ROW_DTYPES.get(dtype, dtype))
+    return Plan(name=dtype, rules=(rule,), mtp=dtype not in ("nvfp4", "mxfp4"))
 
 
 def _check(path: str, given: str, choices: Collection[str]) -> None:
     if given not in choices:
         requirement = f"must be one of {', '.join(choices)}"
         raise InputError(Problem(requirement, repr(given), path=path, suggestion=nearest(given, choices)))
-
-
-def _notes(graph: OperatorGraph, dtype: str, components: Collection[str], compute: str) -> Iterator[str]:
-    """What a reader should know: another compute dtype, blocks that the layout would cut."""
-    if compute != dtype:
-        yield f"weights are stored in {dtype} and computed in {compute}: the device has no {dtype} unit"
-    block = BLOCK_WIDTH.get(dtype, 1)
-    inner = {_inner_width(op) for _, _, op in graph.instances() if op.component in components}
-    cut = sorted(width for width in inner if width % block)
-    if cut:
-        widths = " and ".join(str(width) for width in cut)
-        yield f"engines refuse to cut the {block}-wide blocks of {dtype}: a rank has {widths} input features"
-
-
-def _inner_width(operator: Operator) -> int:
-    """Input features of a rank where a layout divides them; 0 for other operators."""
-    if operator.kind == "moe_experts":
-        return int(operator.attrs["inter"])
-    return int(operator.attrs["k"]) if operator.shard is Shard.ROW else 0
-
-
-class _PrecisionPass(BlockRewriter):
-    """One block with its products stored in a dtype and computed in one that the device has."""
-
-    def __init__(self, dtype: str, components: Collection[str], compute: str) -> None:
-        super().__init__()
-        self._dtype = dtype
-        self._row_dtype = ROW_DTYPES.get(dtype, dtype)
-        self._components = components
-        self._compute = compute
-        self._quantised: dict[tuple[int, Tensor], int] = {}  # source and tensor -> its quantize operator
-
-    def run(self, block: Block) -> Block:
-        """The block rewritten."""
-        for index, operator in enumerate(block.operators):
-            self.holder[index] = self._rewritten(operator)
-        return replace(block, operators=tuple(self.operators))
-
-    def _rewritten(self, operator: Operator) -> int:
-        deps = self.moved(operator)
-        if operator.kind == "ep_dispatch" and "moe" in self._components and self._compute != "bf16":
-            return self.append(
-                _quantised_dispatch(operator, self._row_dtype), self._quantised_deps(operator, deps)
-            )
-        if not self._is_stored(operator):
-            return self.append(operator, deps)
-        stored = _stored(operator, self._dtype)
-        if self._compute == "bf16" or operator.place in HOST_PLACES:
-            return self.append(stored, deps)
-        computed = replace(_on_quantised(stored, self._row_dtype), compute_dtype=self._compute)
-        return self.append(computed, self._quantised_deps(operator, deps))
-
-    def _is_stored(self, operator: Operator) -> bool:
-        return operator.kind in ("linear", "moe_experts") and operator.component in self._components
-
-    def _quantised_deps(self, consumer: Operator, deps: list[int]) -> list[int]:
-        """The dependencies with the operator that quantises the first operand, made at its first use."""
-        source, *others = deps
-        if source >= 0 and self.operators[source].kind == "ep_dispatch":
-            return deps
-        x = consumer.inputs[0]
-        key = (source, replace(x, name=""))
-        if key not in self._quantised:
-            self._quantised[key] = self.append(quantize(consumer, x, self._row_dtype), [source])
-        return [self._quantised[key], *others]
-
-
-def _stored(operator: Operator, dtype: str) -> Operator:
-    """The operator with its weights stored in the dtype, scales included."""
-    inputs = tuple(replace(t, dtype=dtype) if _is_matrix(t) else t for t in operator.inputs)
-    return replace(operator, inputs=inputs, weight_bytes=weight_bytes(inputs))
-
-
-def _is_matrix(tensor: Tensor) -> bool:
-    return tensor.role is Role.WEIGHT and not tensor.name.startswith("bias")
-
-
-def _on_quantised(operator: Operator, dtype: str) -> Operator:
-    """The operator with its first operand in the dtype."""
-    x, *others = operator.inputs
-    return with_tensors(operator, (replace(x, dtype=dtype), *others), operator.outputs)
-
-
-def _quantised_dispatch(dispatch: Operator, dtype: str) -> Operator:
-    """The dispatch of rows that are quantised before they leave."""
-    assert dispatch.collective is not None
-    x, weights, indices = dispatch.inputs
-    inputs = (replace(x, dtype=dtype), weights, indices)
-    rows, *others = dispatch.outputs
-    meeting = replace(dispatch.collective, message_bytes=dispatched_bytes(inputs[0], indices))
-    sent = with_tensors(dispatch, inputs, (replace(rows, dtype=dtype), *others))
-    return replace(sent, collective=meeting)
 
 
 def _with_fp8_cache(graph: OperatorGraph) -> OperatorGraph:

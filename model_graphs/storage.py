@@ -17,6 +17,7 @@ class Precision(StrEnum):
     FP8_BLOCK = "fp8_block"  # e4m3 in 128x128 blocks
     NVFP4 = "nvfp4"  # e2m1 in blocks of 16
     MXFP4 = "mxfp4"  # e2m1 in blocks of 32
+    INT8 = "int8"  # one scale a matrix, inputs quantised as they come
 
 
 #: components of a graph whose products a checkpoint may store in low precision
@@ -30,7 +31,7 @@ class Storage(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    dtype: Literal["fp8", "fp8_block", "nvfp4", "mxfp4"]
+    dtype: Literal["fp8", "fp8_block", "nvfp4", "mxfp4", "int8"]
     components: tuple[Component, ...] = get_args(Component)
 
 
@@ -42,6 +43,7 @@ FORMATS: Mapping[Precision, Storage] = {
     Precision.FP8_BLOCK: Storage(dtype="fp8_block"),
     Precision.NVFP4: Storage(dtype="nvfp4"),
     Precision.MXFP4: Storage(dtype="mxfp4"),
+    Precision.INT8: Storage(dtype="int8"),
 }
 
 #: the precision of a type's own name, which follows that of its width
@@ -53,4 +55,5 @@ WIDTH_OF: Mapping[str, Precision] = {
     "fp8_block": Precision.FP8,
     "nvfp4": Precision.FP4,
     "mxfp4": Precision.FP4,
+    "int8": Precision.INT8,
 }

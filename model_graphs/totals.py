@@ -10,6 +10,8 @@ from model_graphs.expressions import ZERO, Expression, total
 from model_graphs.graph import Block, Operator, OperatorGraph, Role
 from model_graphs.graph_io import load_graph, phases_of
 from model_graphs.precision import apply_precision
+from model_graphs.transform_pass import apply_plan
+from model_graphs.transforms import Plan
 
 _EMITTED_ELEMENT_BYTES = 2  # graphs are emitted in bf16
 
@@ -224,6 +226,13 @@ class GraphSummary:
     caches: tuple[CacheGroup, ...]
     work: Mapping[str, Work]
     at: Mapping[str, int]
+    transform: Plan | None
+    plain_stored_bytes: int
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all weights at rest, as the transform leaves them."""
+        return weight_bytes_per_rank(self.graph)
 
     @property
     def total(self) -> Work:
@@ -246,6 +255,8 @@ class GraphSummary:
                 "by_component": dict(counts.by_component),
             },
             "cache_groups": [asdict(group) for group in self.caches],
+            "transform": None if self.transform is None else self.transform.model_dump(mode="json"),
+            "stored_bytes": {"plain": self.plain_stored_bytes, "transformed": self.stored_bytes},
             "symbols": list(self.graph.symbols),
             "at": dict(self.at),
             "total": _both(self.total, self.at),
@@ -272,16 +283,19 @@ def graph_summary(
     phase: str = "prefill",
     kv_dtype: str = "bf16",
     at: Mapping[str, int] | None = None,
+    transform: Plan | None = None,
 ) -> GraphSummary:
-    """Parameters, cache groups and work of a model's phase, before any layout or precision.
+    """Parameters, cache groups and work of a model's phase, before any layout.
 
-    `at` binds B (sequences), S (new tokens) or T (past tokens) where `DEFAULT_POINTS` is not what is asked.
+    `transform` stores, prunes and computes products as it says, on a device that has every unit. `at` binds
+    B (sequences), S (new tokens) or T (past tokens) where `DEFAULT_POINTS` is not what is asked.
 
     Raises:
         InputError: the model or phase is unknown, or `at` names another symbol or a negative count.
     """
     record = resolve_model(model) if isinstance(model, str) else model
-    graph = load_graph(record, phase)
+    plain = load_graph(record, phase)
+    graph = plain if transform is None else apply_plan(plain, transform, COMPUTE_DTYPES)
     point = {**DEFAULT_POINTS[phase], **(at or {})}
     problems = list(_point_problems(point))
     if problems:
@@ -293,6 +307,8 @@ def graph_summary(
         caches=cache_groups(apply_precision(graph, None, kv_dtype, COMPUTE_DTYPES)),
         work=work_by_component(graph),
         at=point,
+        transform=transform,
+        plain_stored_bytes=weight_bytes_per_rank(plain),
     )
 
 

@@ -15,26 +15,33 @@ from model_graphs.blueprint import Blueprint, EncoderBlueprint
 from model_graphs.expressions import as_expression
 from model_graphs.graph import Block, Collective, Operator, OperatorGraph, Stream, Tensor
 from model_graphs.layout import Layout
+from model_graphs.transforms import Plan
 from reference_impl.decoder import Decoder, build_model
 from reference_impl.encoder import Encoder, build_encoder
 from reference_impl.kernels.registry import Call, Kernel, Operand
 from reference_impl.parallel import parallelize
 from reference_impl.phases import export_phase, phase_of
 from reference_impl.tracing import KernelCall, kernel_calls, place, symbol_names
+from reference_impl.transforms import transform
 
 SYMBOLS = ("B", "S", "T", "R")
 
 
 def emit(
-    blueprint: Blueprint, phase: str, layout: Layout | None = None, *, model: str = "deepseek-v3"
+    blueprint: Blueprint,
+    phase: str,
+    layout: Layout | None = None,
+    *,
+    plan: Plan | None = None,
+    model: str = "deepseek-v3",
 ) -> OperatorGraph:
-    """The graph of a phase, on one rank of the layout.
+    """The graph of a phase, on one rank of the layout, its products transformed as the plan says.
 
     Raises:
         InputError: the model has no such phase.
     """
     repeats = {layer.name: count for layer, count in blueprint.kinds.items()}
-    blocks = emit_layers(one_layer_of_each_kind(blueprint), phase, layout)
+    blocks = emit_layers(one_layer_of_each_kind(blueprint), phase, layout, plan)
     repeated = tuple(replace(block, repeat=repeats.get(block.name, 1)) for block in blocks)
     return OperatorGraph(model, phase, _symbols(repeated), repeated)
 
@@ -44,22 +51,27 @@ def one_layer_of_each_kind(blueprint: Blueprint) -> Blueprint:
     return replace(blueprint, layers=tuple(blueprint.kinds))
 
 
-def emit_layers(blueprint: Blueprint, phase: str, layout: Layout | None = None) -> list[Block]:
+def emit_layers(
+    blueprint: Blueprint, phase: str, layout: Layout | None = None, plan: Plan | None = None
+) -> list[Block]:
     """A block for the embedding, for every single layer and for the head, in order."""
-    model = _on_meta(blueprint)
+    in_fp32 = plan is not None and plan.autocast
+    model = _on_meta(blueprint, torch.float32 if in_fp32 else torch.bfloat16)
     if layout is not None:
         parallelize(model, layout)
+    if plan is not None and (phase != "mtp" or plan.mtp):
+        transform(model, plan)
     run = phase_of(model, phase)
     program = export_phase(run)
     calls = kernel_calls(program, symbol_names(program, run.input_symbols()))
     return _blocks(calls, run.root)
 
 
-def _on_meta(blueprint: Blueprint) -> Decoder | Encoder:
-    """The model without weights, in bf16."""
+def _on_meta(blueprint: Blueprint, dtype: torch.dtype) -> Decoder | Encoder:
+    """The model without weights."""
     if isinstance(blueprint, EncoderBlueprint):
-        return build_encoder(blueprint, torch.bfloat16, "meta")
-    return build_model(blueprint, torch.bfloat16, "meta")
+        return build_encoder(blueprint, dtype, "meta")
+    return build_model(blueprint, dtype, "meta")
 
 
 def _symbols(blocks: Iterable[Block]) -> tuple[str, ...]:
@@ -106,6 +118,7 @@ def _operator(traced: KernelCall, name: str, deps: tuple[int, ...], layer: nn.Mo
         shard=layer.shard,
         stream=Stream.COMPUTE if kernel.message_bytes is None else Stream.COMMUNICATION,
         collective=_collective(kernel, call),
+        compute_dtype=kernel.compute(call),
         component=layer.component,
     )
 

@@ -4,7 +4,7 @@ Everything in the program that is not a kernel must be a view or belong to the r
 once a step; any other operator would be work that the graph does not see, and is refused.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,9 @@ DTYPE_NAMES = {
     torch.float64: "fp64",
     torch.int32: "int32",
     torch.int64: "int64",
+    torch.float8_e4m3fn: "e4m3",  # codes: `Kernel.view` names what they are part of
+    torch.int8: "codes",
+    torch.uint8: "codes",
 }
 
 #: operators on tensors that move no bytes, because kernels return contiguous tensors
@@ -74,15 +77,24 @@ def _kernel_call(node: fx.Node, names: Names, weights: set[str], producers: tupl
     kernel = KERNELS[schema.name.split("::")[1]]
     arguments = dict(zip((argument.name for argument in schema.arguments), node.args, strict=False))
     arguments |= node.kwargs
-    nodes = {name: argument for name, argument in arguments.items() if isinstance(argument, fx.Node)}
-    roles = {name: kernel.inputs.get(name, Role.ACTIVATION) for name in nodes}
+    nodes = dict(_tensors(arguments))
+    roles = {name: kernel.inputs.get(name.split(".")[0], Role.ACTIVATION) for name in nodes}
     for name, role in roles.items():
         assert (nodes[name].name in weights) == (role is Role.WEIGHT), f"{kernel.kind}.{name} is a {role}"
     inputs = {name: operand(nodes[name].meta["val"], role, names) for name, role in roles.items()}
     values = node.meta["val"] if isinstance(node.meta["val"], list | tuple) else (node.meta["val"],)
     outputs = tuple(operand(v, r, names) for v, r in zip(values, kernel.outputs, strict=True))
     scalars = {n: a for n, a in arguments.items() if isinstance(a, int | float | str)}
-    return KernelCall(kernel, module_path(node), Call(inputs, outputs, scalars), producers)
+    return KernelCall(kernel, module_path(node), kernel.view(Call(inputs, outputs, scalars)), producers)
+
+
+def _tensors(arguments: Mapping[str, Any]) -> Iterator[tuple[str, fx.Node]]:
+    """The tensors among the arguments; those of a list take its name and their number."""
+    for name, argument in arguments.items():
+        if isinstance(argument, fx.Node):
+            yield name, argument
+        elif isinstance(argument, list | tuple):
+            yield from ((f"{name}.{i}", item) for i, item in enumerate(argument) if isinstance(item, fx.Node))
 
 
 def operand(value: torch.Tensor, role: Role, names: Names) -> Operand:

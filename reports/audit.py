@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.yaml_reader import validate_file
+from reports.accuracy_checks import AccuracyCheck
 from reports.attention_checks import AttentionCheck
 from reports.audit_checks import Check, Finding, Ruling
 from reports.audit_offload import GradualOffloadCheck
@@ -25,7 +26,9 @@ class Figure(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     says: str = Field(description="what the article says, in our words")
-    check: Annotated[Check | AttentionCheck | GradualOffloadCheck, Field(discriminator="name")]
+    check: Annotated[
+        Check | AccuracyCheck | AttentionCheck | GradualOffloadCheck, Field(discriminator="name")
+    ]
     citations: tuple[str, ...] = ()
 
 

@@ -34,7 +34,8 @@ def graph_tables(summary: GraphSummary) -> Iterator[Group]:
             ("MTP modules", f"{counts.mtp:,} more"),
             ("layers", _layers(summary)),
             ("graph", ", ".join(f"{block.repeat} x {block.name}" for block in summary.graph.blocks)),
-            *(("note", note) for note in summary.record.notes),
+            *_transform_lines(summary),
+            *(("note", note) for note in (*summary.record.notes, *summary.graph.notes)),
         ],
     )
     yield table("Parameters", ("component", ">count"), _parameter_rows(summary))
@@ -52,6 +53,14 @@ def graph_tables(summary: GraphSummary) -> Iterator[Group]:
 def _layers(summary: GraphSummary) -> str:
     kinds = summary.record.blueprint.kinds
     return ", ".join(f"{count} x {layer.name}" for layer, count in kinds.items())
+
+
+def _transform_lines(summary: GraphSummary) -> Iterator[tuple[str, str]]:
+    """What the transform is, and what is left of the weights' bytes."""
+    if summary.transform is not None:
+        stored, plain = summary.stored_bytes, summary.plain_stored_bytes
+        yield "transform", summary.transform.name
+        yield "stored", f"{decimal(stored, 'B')}, {stored / plain:.1%} of {decimal(plain, 'B')} in bf16"
 
 
 def _parameter_rows(summary: GraphSummary) -> list[Row]:

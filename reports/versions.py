@@ -28,3 +28,9 @@ def runtime_versions() -> dict[str, str]:
     """What a result depends on besides its input: silicast, Python and the numeric libraries."""
     found = {name: installed_version(name) for name in ("silicast", "numpy", "simpy")}
     return {"python": platform.python_version()} | {name: text for name, text in found.items() if text}
+
+
+def reference_versions() -> dict[str, str]:
+    """What a result of the reference implementation depends on."""
+    torch = installed_version("torch")
+    return runtime_versions() | ({"torch": torch} if torch else {})

@@ -9,6 +9,7 @@ from reference_impl.kernels.attention import (
     mla_absorb_q,
     mla_attention,
 )
+from reference_impl.kernels.casts import cast_experts, cast_input, cast_linear, cast_weight
 from reference_impl.kernels.collectives import (
     all_gather,
     all_reduce,
@@ -35,9 +36,12 @@ from reference_impl.kernels.elementwise import (
 from reference_impl.kernels.experts import moe_experts, moe_route
 from reference_impl.kernels.images import image_tokens
 from reference_impl.kernels.layernorm import add_layernorm, layernorm, sum_layernorm
+from reference_impl.kernels.packed import packed_linear, quantize
+from reference_impl.kernels.packed_experts import packed_experts
 from reference_impl.kernels.recurrent import causal_conv1d, gated_delta_rule, gated_rmsnorm, mamba2_scan
-from reference_impl.kernels.registry import KERNELS, Call, Kernel, Operand, Work
+from reference_impl.kernels.registry import KERNELS, Call, Kernel, Operand, Work, plain_kernels
 from reference_impl.kernels.sparse_attention import index_scores, index_weights, sparse_mla_attention, topk
+from reference_impl.kernels.summed_attention import summed_attention, summed_mla_attention
 
 __all__ = [
     "KERNELS",
@@ -53,6 +57,10 @@ __all__ = [
     "all_reduce",
     "attention",
     "bidirectional_attention",
+    "cast_experts",
+    "cast_input",
+    "cast_linear",
+    "cast_weight",
     "causal_conv1d",
     "concat",
     "embedding",
@@ -74,7 +82,11 @@ __all__ = [
     "mla_attention",
     "moe_experts",
     "moe_route",
+    "packed_experts",
+    "packed_linear",
+    "plain_kernels",
     "process_groups",
+    "quantize",
     "reduce_scatter",
     "rmsnorm",
     "rope",
@@ -84,5 +96,7 @@ __all__ = [
     "silu_mul",
     "sparse_mla_attention",
     "sum_layernorm",
+    "summed_attention",
+    "summed_mla_attention",
     "topk",
 ]

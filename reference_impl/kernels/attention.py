@@ -97,7 +97,7 @@ def causal(scores: Tensor, window: int = 0, *, chunked: bool = False) -> Tensor:
     return scores.masked_fill(~seen_ST, float("-inf"))
 
 
-def _softmax(scores_BHST: Tensor) -> Tensor:
+def causal_softmax(scores_BHST: Tensor) -> Tensor:
     """Causal probabilities in fp32."""
     return causal(scores_BHST).float().softmax(-1).to(scores_BHST.dtype)
 
@@ -165,7 +165,7 @@ def masked_attention(
     scores = (scores + torch.einsum("bshp,btp->bhst", q_BSHP, rope_BTP)) * scale
     if hidden is not None:
         scores = scores.masked_fill(hidden, float("-inf"))
-    return torch.einsum("bhst,btl->bshl", _softmax(scores), latent_BTL).contiguous()
+    return torch.einsum("bhst,btl->bshl", causal_softmax(scores), latent_BTL).contiguous()
 
 
 def _attention_fake(
@@ -206,7 +206,7 @@ def attention(
     """Naive multi-head attention [B, S, H, V]; the position part of the key is one for all heads."""
     scores = torch.einsum("bshc,bthc->bhst", q_BSHC, k_BTHC)
     scores = (scores + torch.einsum("bshp,btp->bhst", q_BSHP, k_BTP)) * scale
-    return torch.einsum("bhst,bthv->bshv", _softmax(scores), v_BTHV).contiguous()
+    return torch.einsum("bhst,bthv->bshv", causal_softmax(scores), v_BTHV).contiguous()
 
 
 def _grouped_fake(

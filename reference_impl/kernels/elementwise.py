@@ -71,7 +71,8 @@ def _linear_fake(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> 
     return x.new_empty((*x.shape[:-1], weight_NK.shape[0]))
 
 
-def _linear_attrs(call: Call) -> dict[str, Scalar]:
+def linear_attrs(call: Call) -> dict[str, Scalar]:
+    """Sizes of the weight."""
     n, k = (int(dim) for dim in call["weight_NK"].shape)
     return {"n": n, "k": k}
 
@@ -81,7 +82,7 @@ def _linear_attrs(call: Call) -> dict[str, Scalar]:
     fake=_linear_fake,
     inputs={"weight_NK": Role.WEIGHT, "bias_N": Role.WEIGHT},
     flop=_linear_flop,
-    attrs=_linear_attrs,
+    attrs=linear_attrs,
 )
 def linear(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
     """Product [.., n] of x [.., k] and the transposed weight [n, k], plus the bias."""

@@ -6,9 +6,11 @@ costs: FLOP of its matrix products (vector work is priced by its traffic) and by
 integers and `Expression` alike. Who runs a kernel where, and how long it takes, is left to others.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import reduce, wraps
 from operator import mul
 from typing import Any, TypeVar, cast
 
@@ -26,12 +28,17 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Operand:
-    """A tensor of a call, as far as its cost needs it."""
+    """A tensor of a call, as far as its cost needs it.
+
+    `stored_bytes` is what it occupies where that is not the element's bytes: scales beside codes, codes of
+    few bits, pruned weights.
+    """
 
     shape: tuple[Dim, ...]
     dtype: str
     element_bytes: int
     role: Role
+    stored_bytes: Dim | None = None
 
     @property
     def n_elements(self) -> Dim:
@@ -41,6 +48,8 @@ class Operand:
     @property
     def n_bytes(self) -> Dim:
         """Bytes of the tensor."""
+        if self.stored_bytes is not None:
+            return self.stored_bytes
         return self.n_elements * self.element_bytes
 
 
@@ -76,11 +85,19 @@ class Work:
 Rule = Callable[[Call], Dim]
 
 
+def computed_as_read(call: Call) -> str:
+    """What plain kernels compute in: fp32 for an input in fp32, else bf16."""
+    first = next(iter(call.inputs.values()))
+    return "fp32" if first.dtype == "fp32" else "bf16"
+
+
 @dataclass(frozen=True)
 class Kernel:
     """What the graph must know of a kernel beyond its signature.
 
     `rules` replace, by the name of a field of `Work`, what the roles of the operands say about traffic.
+    `view` gathers the tensors of a call, such as codes and scales, into the operands that the graph shows;
+    the rules see its result. `compute` says what a product is computed in.
     """
 
     kind: str
@@ -90,6 +107,8 @@ class Kernel:
     rules: Mapping[str, Rule] = field(default_factory=dict)
     attrs: Callable[[Call], dict[str, Scalar]] = lambda call: {}
     message_bytes: Rule | None = None
+    view: Callable[[Call], Call] = lambda call: call
+    compute: Callable[[Call], str] = computed_as_read
 
     def work(self, call: Call) -> Work:
         """The cost of a call: every operand read or written once, except where a rule knows better."""
@@ -106,30 +125,53 @@ class Kernel:
         return Work(**fields | {name: rule(call) for name, rule in self.rules.items()})
 
 
+#: by the name of the custom operator, which is the kind unless several operators are of one kind
 KERNELS: dict[str, Kernel] = {}
+
+_PLAIN: ContextVar[bool] = ContextVar("plain_kernels", default=False)
+
+
+@contextmanager
+def plain_kernels() -> Iterator[None]:
+    """Inside, kernels run as the plain functions they are: autograd and autocast see their operations."""
+    token = _PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _PLAIN.reset(token)
 
 
 def kernel(
     kind: str,
     *,
     fake: Callable[..., Any],
+    name: str = "",
     inputs: Mapping[str, Role] | None = None,
     outputs: tuple[Role, ...] = (Role.ACTIVATION,),
     flop: Rule = lambda call: 0,
     rules: Mapping[str, Rule] | None = None,
     attrs: Callable[[Call], dict[str, Scalar]] = lambda call: {},
     message_bytes: Rule | None = None,
+    view: Callable[[Call], Call] = lambda call: call,
+    compute: Callable[[Call], str] = computed_as_read,
 ) -> Callable[[Function], Function]:
-    """Register the decorated function as the kernel that runs for `kind`.
+    """Register the decorated function as the kernel that runs for `kind`, as the operator `name` or the kind.
 
     Inputs that are not named in `inputs` are activations. The function must return fresh contiguous tensors.
     """
 
     def register(function: Function) -> Function:
-        operator = custom_op(f"{NAMESPACE}::{kind}", function, mutates_args=())
+        operator = custom_op(f"{NAMESPACE}::{name or kind}", function, mutates_args=())
         operator.register_fake(fake)
-        KERNELS[kind] = Kernel(kind, inputs or {}, outputs, flop, rules or {}, attrs, message_bytes)
-        return cast(Function, operator)
+        KERNELS[name or kind] = Kernel(
+            kind, inputs or {}, outputs, flop, rules or {}, attrs, message_bytes, view, compute
+        )
+
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            return function(*args, **kwargs) if _PLAIN.get() else operator(*args, **kwargs)
+
+        return cast(Function, run)
 
     return register
 

@@ -1,12 +1,17 @@
 """What the work of a model is: parameters, FLOPs, bytes by role and cache groups, closed and at a point.
 
-No device, layout or precision takes part. Symbols: B sequences, S new and T past tokens of each sequence.
+No device or layout takes part; a transform (reduced precision, pruned weights) changes bytes, element types
+and operators. Symbols: B sequences, S new and T past tokens of each sequence.
 """
 
 import argparse
+from typing import TYPE_CHECKING
 
 from reports.cli.flags import add_approximate
 from reports.cli.parser import add_json
+
+if TYPE_CHECKING:
+    from model_graphs.transforms import Plan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +22,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--phase", metavar="NAME", help=f"{phases} (default: prefill or encode)")
     parser.add_argument(
         "--kv-dtype", metavar="DTYPE", default="bf16", help="of the KV cache: bf16 or fp8 (default: bf16)"
+    )
+    transform = parser.add_mutually_exclusive_group()
+    transform.add_argument(
+        "--transform",
+        metavar="PLAN",
+        help="fp8, int8, int4, 2of4, fp8_int8, ... or the path of a YAML plan (default: none)",
+    )
+    transform.add_argument(
+        "--sparsity-threshold",
+        type=float,
+        metavar="F",
+        help="fraction of each inner weight matrix pruned by magnitude, such as 0.7 (default: none)",
     )
     parser.add_argument("--batch", type=int, metavar="N", help="B, sequences (default: 1)")
     parser.add_argument(
@@ -49,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     record = resolve_model(args.model, approximate=bool(args.approximate))
     ensure_emitted(record)
     phase = args.phase or phases_of(record.blueprint)[0]
-    summary = graph_summary(record, phase, args.kv_dtype, point)
+    summary = graph_summary(record, phase, args.kv_dtype, point, _transform(args))
     if args.json:
         identity = {"content_hash": summary.record.content_hash, "versions": runtime_versions()}
         print_json({"schema_version": 1, **summary.as_dict(), **identity})
@@ -58,3 +75,12 @@ def run(args: argparse.Namespace) -> int:
     for made in graph_tables(summary):
         out.print(made)
     return 0
+
+
+def _transform(args: argparse.Namespace) -> "Plan | None":
+    """The plan that the flags mean."""
+    from model_graphs.transforms import pruned_plan, resolve_plan
+
+    if args.sparsity_threshold is not None:
+        return pruned_plan(args.sparsity_threshold)
+    return None if args.transform is None else resolve_plan(args.transform)

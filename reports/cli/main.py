@@ -40,6 +40,7 @@ COMMANDS = {
     "kernels": Command("kernels", "latencies for a table of kernel shapes"),
     "report": Command("report", "a self-contained HTML report of a scenario"),
     "audit": Command("audit", "verdicts on published claims, each with the run behind it"),
+    "accuracy": Command("accuracy", "accuracy of transforms on a proxy; intervals of published accuracies"),
     "systems": Command("systems", "hardware there is: list, show, check"),
     "models": Command("models", "models there are: list, show, check"),
     "stacks": Command("stacks", "serving engines there are: list, show, check"),

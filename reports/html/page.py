@@ -14,7 +14,8 @@ from reports.rows import approximation, describe_deployment, describe_engine, de
 from reports.simulation import SimulationReport
 from reports.versions import silicast_version
 
-_DRAW = """
+#: the one script: draws every chart of the page
+DRAW = """
 for (const data of document.querySelectorAll("script[data-chart]")) {
   const figure = JSON.parse(data.textContent);
   const settings = {displayModeBar: false, responsive: true};
@@ -45,7 +46,7 @@ def render(content: ReportContent) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(scenario.name)} - silicast</title>
 <style>
-{_style()}</style>
+{style()}</style>
 </head>
 <body>
 <header>
@@ -59,13 +60,14 @@ def render(content: ReportContent) -> str:
 </main>
 <footer>{_identity(content)}</footer>
 <script>{get_plotlyjs()}</script>
-<script>{_DRAW}</script>
+<script>{DRAW}</script>
 </body>
 </html>
 """
 
 
-def _style() -> str:
+def style() -> str:
+    """The one style sheet."""
     return (files("reports") / "html" / "style.css").read_text(encoding="utf-8")
 
 

@@ -32,6 +32,7 @@ KINDS = (
     "add",
     "concat",
     "quantize",
+    "cast",
     "topk",
 )
 

@@ -4,6 +4,7 @@ from torch.library import opcheck
 
 from model_graphs.graph import Role
 from reference_impl import kernels
+from reference_impl.formats import pack
 from reference_impl.kernels import KERNELS, Call, Operand
 
 
@@ -13,6 +14,10 @@ def rand(*shape):
 
 def indices(*shape, below):
     return torch.randint(0, below, shape, generator=torch.Generator().manual_seed(0))
+
+
+def part(*shape):
+    return list(pack(rand(*shape), "int4_g128").parts.values())
 
 
 #: one call of every kernel that needs no other rank
@@ -71,6 +76,29 @@ CALLS = {
         rand(2, 7, 4, 6),
         0.3,
     ),
+    "cast_input": (rand(2, 3, 8),),
+    "cast_weight": (rand(5, 8),),
+    "cast_linear": (rand(2, 3, 8).bfloat16(), rand(5, 8).bfloat16(), rand(5)),
+    "cast_experts": (
+        rand(6, 8).bfloat16(),
+        rand(6, 2),
+        indices(6, 2, below=8),
+        rand(4, 10, 8).bfloat16(),
+        rand(4, 8, 5).bfloat16(),
+        4,
+        8,
+        "silu",
+    ),
+    "summed_attention": (
+        rand(2, 3, 4, 5),
+        rand(2, 3, 4, 2),
+        rand(2, 7, 4, 5),
+        rand(2, 7, 2),
+        rand(2, 7, 4, 6),
+        0.3,
+        "bf16",
+    ),
+    "summed_mla_attention": (rand(2, 3, 4, 8), rand(2, 3, 4, 2), rand(2, 7, 10), 0.3, "bf16_compensated"),
     "index_weights": (rand(2, 3, 8), rand(4, 8)),
     "index_scores": (rand(2, 3, 4, 6), rand(2, 3, 4), rand(2, 7, 6)),
     "topk": (rand(2, 3, 7), 4),
@@ -82,6 +110,23 @@ CALLS = {
         0.3,
     ),
     "moe_route": (rand(6, 8), rand(8, 8), rand(8), 2, 4, 2, 2.5, True),
+    "quantize": (rand(2, 3, 128), "int8"),
+    "packed_linear": ([rand(2, 3, 8)], part(5, 8), "int4_g128", "bf16", 5, 8, "fp32", torch.float32),
+    "packed_experts": (
+        [rand(6, 8)],
+        rand(6, 2),
+        indices(6, 2, below=8),
+        part(4, 10, 8),
+        part(4, 8, 5),
+        "int4_g128",
+        "bf16",
+        8,
+        5,
+        4,
+        8,
+        "fp32",
+        torch.float32,
+    ),
     "moe_experts": (rand(6, 8), rand(6, 2), indices(6, 2, below=8), rand(4, 10, 8), rand(4, 8, 5), 4, 8),
 }
 COLLECTIVES = {"all_reduce", "all_gather", "reduce_scatter", "ep_dispatch", "ep_combine"}
