@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model_graphs.graph import Role
 from reference_impl.formats import Packed
-from reference_impl.kernels.experts import gated
+from reference_impl.kernels.experts import activated
 from reference_impl.kernels.packed import (
     computed_in,
     flop_a_weight,
@@ -129,7 +129,7 @@ def packed_experts(
         token, slot = torch.where(indices_NK == first_expert + held)
         if token.numel():
             hidden = multiplied(_rows(x_ND, token), gate_up, 2 * inter, width, bias_gate_up_EG)
-            between = gated(hidden, activation)
+            between = activated(hidden, activation)
             passed = [between] if inputs == "bf16" else quantised(between, inputs)
             y = multiplied(passed, down, width, inter, bias_down_ED)
             out_ND.index_add_(0, token, (y * weights_NK[token, slot, None]).to(out))
