@@ -47,7 +47,7 @@ class Widths:
     groups: int = 4
 
 
-#: for tests and demonstrations: under two million parameters
+#: for tests and demonstrations: under three million parameters
 TINY = Widths(512, 128, 4, 16, 64, 32, 16, 16, 16, 16, 8, 256, 64)
 #: for measured steps: operators of milliseconds on a CPU
 SMALL = Widths(4096, 512, 8, 64, 192, 64, 32, 16, 32, 32, 64, 1024, 256)

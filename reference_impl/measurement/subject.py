@@ -13,10 +13,11 @@ from hardware_specs.records.errors import DoesNotFitError, InputError, Problem
 from model_graphs.blueprint import Blueprint
 from model_graphs.configs import ModelRecord
 from model_graphs.placement import Place
-from reference_impl.decoder import Cache, build_model
+from reference_impl.decoder import Cache, Decoder, build_model
 from reference_impl.measurement.machine import available_bytes
 from reference_impl.measurement.request import DTYPES, MeasurementRequest
 from reference_impl.narrow import narrowed, some_layers
+from reference_impl.parts.recurrent import GatedDeltaNet, Mamba2
 from reference_impl.placed_model import PlacedModel, devices_at_hand
 
 NARROW_LAYERS = 4
@@ -66,7 +67,7 @@ def build_subject(record: ModelRecord, request: MeasurementRequest, folder: Path
     randomise(model, generator)
     placed = _placed(model, request, folder)
     runs = placed or model.to(request.device)
-    ids, positions, past = _inputs(runs, blueprint.vocab_size, request, generator)
+    ids, positions, past = _inputs(runs, model, request, generator)
     absorbed = request.phase != "prefill"
 
     def step() -> object:
@@ -107,24 +108,31 @@ def _check_memory(model: nn.Module, record: ModelRecord, request: MeasurementReq
 
 
 def _inputs(
-    model: Callable[..., Any], n_rows: int, request: MeasurementRequest, generator: torch.Generator
+    runs: Callable[..., Any], model: Decoder, request: MeasurementRequest, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, list[Cache] | None]:
     """Ids, positions and, where there are past tokens, a random cache of theirs a layer."""
     shape = (request.batch, request.new_tokens)
-    ids = torch.randint(n_rows, shape, generator=generator).to(request.device)
+    ids = torch.randint(model.blueprint.vocab_size, shape, generator=generator).to(request.device)
     positions = torch.arange(request.past_tokens, request.past_tokens + request.new_tokens).expand(shape)
     positions = positions.to(request.device)
     if not request.past_tokens:
         return ids, positions, None
-    *_, caches = model(ids[:1, :1], positions[:1, :1], None, False)
-    return ids, positions, tree_map(lambda one: _random_cache(one, request, generator), caches)
+    *_, caches = runs(ids[:1, :1], positions[:1, :1], None, False)
+    held = zip(model.layers, caches, strict=True)
+    return ids, positions, [_random_cache(layer, cache, request, generator) for layer, cache in held]
 
 
-def _random_cache(like: Cache, request: MeasurementRequest, generator: torch.Generator) -> Cache:
-    """Rows of the past tokens, or states of the sequences."""
-    if isinstance(like, tuple):
-        return tuple(_random((request.batch, *state.shape[1:]), state, generator) for state in like)
-    return _random((request.batch, request.past_tokens, *like.shape[2:]), like, generator)
+def _random_cache(
+    layer: nn.Module, like: Cache, request: MeasurementRequest, generator: torch.Generator
+) -> Cache:
+    """Rows of the past tokens, or states of the sequences in a recurrent layer."""
+    has_states = isinstance(layer.self_attn, Mamba2 | GatedDeltaNet)
+    leading = (request.batch,) if has_states else (request.batch, request.past_tokens)
+
+    def drawn(one: Tensor) -> Tensor:
+        return _random((*leading, *one.shape[len(leading) :]), one, generator)
+
+    return tree_map(drawn, like)
 
 
 def _random(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:

@@ -39,12 +39,6 @@ Each = Callable[..., Iterable[Any]]  # `map`, or that of a pool of processes
 MADE_BY = "python -m simulator.measured.calibrate_stacks"
 COVERAGE = 0.90
 LEAST_ROWS = 6  # a version with fewer rows keeps its engine's constants
-FITTED_ERA = "2025-12-31"  # most fitted runs are of these months; an unfitted engine is taken to be as mature
-UNFITTED_HALF_WIDTHS = (0.70, 0.90)  # TPOT, TTFT of an engine without a fitted run
-UNFITTED_SOURCE = (
-    "17 vLLM runs of DeepSeek-V3.1 on B200 (ML.ENERGY v3.0, calibration rows) "
-    "take 1.3 to 2.1 times what the priors say"
-)
 LEAST_HALF_WIDTHS = (0.08, 0.20)  # TPOT, TTFT: repeatability across images, and of TTFT
 VERSION_TIGHTNESS = 1.5  # priors of a version around its engine, against those of the engine
 MAX_ROWS = 48  # of one fit, drawn evenly from its deployments
@@ -111,6 +105,8 @@ class EngineFit:
         """
         alike = [v for v in self.versions if label_of(v.version) == label_of(version)]
         here = [v for v in alike if architecture in v.architectures]
+        if version not in {v.version for v in here} and version in {v.version for v in alike}:
+            here = []
         known = here or alike
         same = [v.fit for v in known if v.version == version] or [v.fit for v in known] or [self.engine]
         if here:
@@ -281,22 +277,6 @@ def _entry(backend: str, own: VersionFit, widths: tuple[float, float, int]) -> F
     )
 
 
-def prior_entry(backend: str) -> FittedEntry:
-    """The entry of an engine without a row to fit: the centre of the priors, and wide."""
-    return FittedEntry(
-        backend=backend,
-        version=load_stack(backend, on=FITTED_ERA).release.version,
-        constants=StackConstants(**{name: prior.centre for name, prior in PRIORS.items()}),
-        n_rows=0,
-        architectures=(),
-        source="centre of the fit's priors: no run of this engine was fitted",
-        kind="assumed",
-        tpot_log_half_width=UNFITTED_HALF_WIDTHS[0],
-        ttft_log_half_width=UNFITTED_HALF_WIDTHS[1],
-        width_source=UNFITTED_SOURCE,
-    )
-
-
 def main(say: Say = lambda text: print(text, file=sys.stderr)) -> int:
     """Refits everything and rewrites the file."""
     rows = calibration_rows(data_folder())
@@ -306,8 +286,7 @@ def main(say: Say = lambda text: print(text, file=sys.stderr)) -> int:
         own = [row for row in rows if row.scenario.deployment.stack == backend]
         say(f"{backend}: {len(own)} rows")
         if not own:
-            entries.append(prior_entry(backend))
-            continue
+            raise InputError(Problem("an engine must have runs that can be fitted", backend, path="backend"))
         fitted, spread = engine_entries(backend, own, say)
         entries += fitted
         spreads.append(spread)

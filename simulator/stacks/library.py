@@ -88,8 +88,9 @@ def load_stack(backend: str, version: str = "", on: str = "", architecture: str 
 
     A version that is not listed follows the rules of its nearest older neighbour, or of the oldest there is;
     a version that was never fitted takes the constants of its nearest older fitted neighbour in the same way.
-    On an `architecture` without a fitted run the engine's scales give way to the fit's priors: an engine
-    picks other kernels there, and what its fit says of its kernels does not carry over.
+    On an `architecture` without a fitted run, or where the version was fitted on another one only, the
+    engine's scales give way to the fit's priors: an engine picks other kernels there, and what its fit says
+    of its kernels does not carry over.
 
     Raises:
         InputError: the engine is not modelled, or the version or the date cannot be read.
@@ -99,6 +100,8 @@ def load_stack(backend: str, version: str = "", on: str = "", architecture: str 
     wanted = version or release.version
     fitted = [c for c in fitted_file().constants if c.backend == backend]
     here = [c for c in fitted if not architecture or not c.architectures or architecture in c.architectures]
+    if wanted not in {c.version for c in here} and wanted in {c.version for c in fitted}:
+        here = []  # the version says more of an engine's host than the architecture does
     constants = _neighbour({c.version: c for c in here or fitted}, wanted)
     same_version = constants.version == wanted and release.version == wanted
     reason = how if same_version else f"{how}; constants of {constants.version}"

@@ -126,7 +126,7 @@ def test_deepseek_with_blocks_is_the_shipped_model_stored_as_its_own_checkpoints
     assert (record.key, record.graph_key) == ("deepseek-v3", "deepseek-v3")
     assert record.precision is Precision.FP8
     assert record.storage("fp8").dtype == v3.storage("fp8").dtype == "fp8_block"
-    of_other_models = {"mamba", "linear_attention", "moe_latent"}
+    of_other_models = {"indexer", "mamba", "linear_attention", "moe_latent"}
     assert set(record.storage("fp8").components) == set(v3.storage("fp8").components) - of_other_models
 
 

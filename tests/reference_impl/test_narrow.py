@@ -31,7 +31,7 @@ def test_every_architecture_runs_narrow_with_all_its_kinds_of_layers(record):
     assert len(small.mtp_layers) == len(record.blueprint.mtp_layers)
     assert small.max_positions == record.blueprint.max_positions
     model = build_model(small)
-    assert sum(parameter.numel() for parameter in model.parameters()) < 2e6
+    assert sum(parameter.numel() for parameter in model.parameters()) < 3e6
     randomise(model, seed=0)
     ids = torch.arange(12).view(2, 6)
     with torch.no_grad():

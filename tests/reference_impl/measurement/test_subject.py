@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardware_specs.records.errors import DoesNotFitError, InputError
+from model_graphs.blueprint import EncoderBlueprint
 from model_graphs.configs import list_models, resolve_model
 from model_graphs.placement import Place, PlacementPlan
 from reference_impl.measurement import subject
@@ -37,8 +38,18 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_built():
         MeasurementRequest("deepseek-v3", device="cuda", past_tokens=8)
 
 
-#: one of each architecture
-MODELS = {type(record.config): record for record in list_models()}
+#: one of each architecture that generates
+MODELS = {
+    type(record.config): record
+    for record in list_models()
+    if not isinstance(record.blueprint, EncoderBlueprint)
+}
+
+
+def test_an_encoder_is_refused(tmp_path):
+    request = MeasurementRequest("bert-large", past_tokens=4, n_layers=3)
+    with pytest.raises(InputError, match="must be that of a decoder"):
+        build_subject(resolve_model("bert-large"), request, tmp_path)
 
 
 @pytest.mark.parametrize("record", MODELS.values(), ids=lambda record: record.key)

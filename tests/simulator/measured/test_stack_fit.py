@@ -15,13 +15,12 @@ from simulator.measured.calibrate_stacks import (
     fit_engine,
     half_width,
     label_of,
-    prior_entry,
 )
 from simulator.measured.fitted_file import FittedEntry, fitted_yaml
 from simulator.measured.rows import MeasuredRow
 from simulator.measured.stack_fit import PRIORS, fit_constants, log_errors
 from simulator.scenario.model import ClosedLoop, Deployment, Lengths, Scenario, Workload
-from simulator.stacks.library import fitted_file
+from simulator.stacks.library import BACKENDS, fitted_file
 from simulator.step.constants import StackConstants
 
 HOPPER = "hopper"  # the architecture of h200_sxm
@@ -107,7 +106,8 @@ def test_the_file_written_is_the_file_read(tmp_path):
     from simulator.stacks.model import FittedFile
 
     path = tmp_path / "fitted.yaml"
-    path.write_text(fitted_yaml([prior_entry("vllm")], 0.25, "a test", "pytest"))
+    entry = FittedEntry("vllm", "0.1", PRIOR, 0, (), "a test", "assumed", 0.5, 0.7, "a test")
+    path.write_text(fitted_yaml([entry], 0.25, "a test", "pytest"))
     read = validate_file(FittedFile, path)
     for name in StackConstants.names():
         assert getattr(read.constants[0].plain(), name) == pytest.approx(getattr(PRIOR, name))
@@ -136,12 +136,5 @@ def test_the_shipped_file_is_what_its_writer_writes():
     assert fitted_yaml(entries, spread.value, spread.source, MADE_BY) == shipped
 
 
-def test_an_engine_without_a_fit_ships_the_centre_of_the_priors():
-    shipped = next(one for one in fitted_file().constants if one.backend == "vllm")
-    prior = prior_entry("vllm")
-    assert shipped.version == prior.version
-    for name in StackConstants.names():
-        assert getattr(shipped.plain(), name) == pytest.approx(getattr(prior.constants, name))
-    widths = shipped.tpot_log_half_width.value, shipped.ttft_log_half_width.value
-    assert widths == (prior.tpot_log_half_width, prior.ttft_log_half_width)
-    assert shipped.tpot_log_half_width.source == prior.width_source
+def test_every_engine_has_fitted_versions():
+    assert {one.backend for one in fitted_file().constants if one.n_rows} == set(BACKENDS)
