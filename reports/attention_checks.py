@@ -63,7 +63,7 @@ class StepLatencyCheck(BaseCheck):
     system: str
     gpus: int = Field(ge=1, description="devices of the tensor-parallel replica")
     precision: str
-    phase: Literal["prefill", "decode"]
+    phase: Literal["prefill", "decode", "encode"]
     batch: int = Field(1, ge=1)
     length: int = Field(ge=1, description="context of a decoding sequence, tokens of a prompt")
     limit_ms: float = Field(gt=0)
@@ -72,25 +72,26 @@ class StepLatencyCheck(BaseCheck):
     def run(self) -> Finding:
         """An interval wholly below the limit supports, one across it makes plausible."""
         step = forecast_step(self._deployment, self.phase, self.batch, self.length)
-        latency = step.latency.scaled(1e-3, "s")
-        ruling = self._ruling(latency)
+        ruling = self._ruling(step.latency)
+        latency = step.latency if self.limit_ms < 1e3 else step.latency.scaled(1e-3, "s")
         missed = ruling is Ruling.CONTRADICTED
         return Finding(
             ruling=ruling,
-            reason=f"a {self.phase} step of {self.model} on {self.gpus} x {self.system} at {self.length:,} "
-            f"tokens: {step.explanation}",
+            reason=f"{_article(self.phase)} {self.phase} step of {self.model} on {self.gpus} x {self.system} "
+            f"at {self.length:,} tokens: {step.explanation}",
             run=self._command,
-            claimed=f"within {self.limit_ms / 1e3:g} s",
+            claimed=f"within {self.limit_ms:g} ms"
+            if self.limit_ms < 1e3
+            else f"within {self.limit_ms / 1e3:g} s",
             predicted=latency,
-            factor=latency.value / self.limit_ms * 1e3 if missed else None,
+            factor=step.latency.value / self.limit_ms if missed else None,
             binding="the step's own latency" if missed else "",
         )
 
     def _ruling(self, latency: Estimate) -> Ruling:
-        limit_s = self.limit_ms / 1e3
-        if latency.high <= limit_s:
+        if latency.high <= self.limit_ms:
             return Ruling.SUPPORTED
-        return Ruling.PLAUSIBLE if latency.low <= limit_s else Ruling.CONTRADICTED
+        return Ruling.PLAUSIBLE if latency.low <= self.limit_ms else Ruling.CONTRADICTED
 
     @property
     def _deployment(self) -> Deployment:
@@ -110,6 +111,10 @@ class StepLatencyCheck(BaseCheck):
             f"--precision {self.precision} --stack {self.stack} --phase {self.phase} --batch {self.batch} "
             f"--length {self.length}"
         )
+
+
+def _article(noun: str) -> str:
+    return "an" if noun[0] in "aeiou" else "a"
 
 
 AttentionCheck = RunTimeMaskCheck | StepLatencyCheck

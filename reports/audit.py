@@ -18,6 +18,7 @@ from reports.accuracy_checks import AccuracyCheck
 from reports.attention_checks import AttentionCheck
 from reports.audit_checks import Check, Finding, Ruling
 from reports.audit_offload import GradualOffloadCheck
+from reports.generation_checks import GenerationCheck
 
 
 class Figure(BaseModel):
@@ -27,7 +28,8 @@ class Figure(BaseModel):
 
     says: str = Field(description="what the article says, in our words")
     check: Annotated[
-        Check | AccuracyCheck | AttentionCheck | GradualOffloadCheck, Field(discriminator="name")
+        Check | AccuracyCheck | AttentionCheck | GenerationCheck | GradualOffloadCheck,
+        Field(discriminator="name"),
     ]
     citations: tuple[str, ...] = ()
 

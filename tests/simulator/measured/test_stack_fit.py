@@ -106,7 +106,7 @@ def test_the_file_written_is_the_file_read(tmp_path):
     from simulator.stacks.model import FittedFile
 
     path = tmp_path / "fitted.yaml"
-    entry = FittedEntry("vllm", "0.1", PRIOR, 0, (), "a test", "assumed", 0.5, 0.7, "a test")
+    entry = FittedEntry("vllm", "0.1.0", PRIOR, 0, (), "a test", "assumed", 0.5, 0.7, "a test")
     path.write_text(fitted_yaml([entry], 0.25, "a test", "pytest"))
     read = validate_file(FittedFile, path)
     for name in StackConstants.names():
