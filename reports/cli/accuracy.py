@@ -1,7 +1,7 @@
 """Accuracy of transforms on a proxy, and what a difference between two published accuracies can show.
 
 `proportion FIRST [SECOND] --n N` gives the interval of an accuracy seen on N questions, and of the difference
-of two. `train --seed N --out FILE` trains the proxy (about two minutes of a core; needs torch). `study`
+of two. `train --seed N --out FILE` trains the proxy (about four minutes of a core; needs torch). `study`
 trains proxies of three seeds, or reads them with --checkpoints, and compares every transform with full
 precision; `show` prints the study that ships. What the study says is a proxy, not DeepSeek-V3 accuracy.
 """

@@ -19,7 +19,7 @@ def test_a_step_fetches_about_what_the_device_does_not_hold() -> None:
     assert abs(check._fetched(layers, whole // 2) - 17 * 61 * page) <= page
     finding = check.run()
     assert finding.ruling is Ruling.SUPPORTED
-    assert "144 MB of cache" in finding.reason
+    assert "143.9 MB of cache" in finding.reason
 
 
 def speculation(ratio: float) -> SpeculationCheck:
