@@ -1,7 +1,7 @@
 """The proxy's recipe: a small V3 trained from a seed, first on short passages and at the end on long ones.
 
 AdamW with a warm-up and a cosine; experts are balanced without an auxiliary loss, by moving each router's
-correction bias against its experts' load. About 120 CPU-seconds.
+correction bias against its experts' load. About 250 CPU-seconds.
 
 References: DeepSeek-V3 report (arXiv 2412.19437) sections 2.1.2 and 4.2.
 """

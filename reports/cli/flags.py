@@ -66,7 +66,8 @@ def _add_engine_flags(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--precision",
         metavar="DTYPE",
-        help=f"of weights: bf16, fp8, fp4, int8, or a format such as fp8_block (default: a config.json's own, else {field_default('precision')})",
+        help="of weights: bf16, fp8, fp4, int8, or a format such as fp8_block "
+        f"(default: a config.json's own, else {field_default('precision')})",
     )
     group.add_argument(
         "--kv-dtype",

@@ -6,10 +6,11 @@ kernel that moves bytes. Several tokens a sequence are worked on in chunks whose
 follow each other, so one sequence of few heads leaves most of the device idle. The share of the peak that a
 busy SM reaches is assumed.
 
-Beside the tables of aiconfigurator-core 0.12.0 for the delta rule, whose vLLM runs on H200 were looked at to choose the form: steps of
-64 and more sequences take 0.9 to 1.0 times what is said here under vLLM and SGLang and 0.7 under TensorRT-LLM
-(H200, B200); chunks of 8,192 and more tokens 1.1 times under vLLM on H200 and 1.9 on B200, and 4 to 9 times
-under the other two, whose kernels are not fused. There is no table of Mamba-2's scan.
+Beside the tables of aiconfigurator-core 0.12.0 for the delta rule (those of vLLM on H200 were looked at when
+the form was chosen, so its agreement is no test): steps of 64 and more sequences take 0.9 to 1.0 times what
+is said here under vLLM and SGLang and 0.7 under TensorRT-LLM (H200, B200); chunks of 8,192 and more tokens
+1.1 times under vLLM on H200 and 1.9 on B200, and 4.5 to 8.7 times under the other two, whose kernels are not
+fused. There is no table of Mamba-2's scan.
 
 References: Mamba-2 (arXiv 2405.21060) section 6; Gated DeltaNet (arXiv 2412.06464) section 3.3.
 """
