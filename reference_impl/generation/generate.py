@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 
 from hardware_specs.records.errors import InputError, Problem
+from model_graphs.tiers import cached_layers
 from reference_impl.decoder import Decoder
 from reference_impl.generation.cache import Cache, PlainCache, run_step
 from reference_impl.generation.sampling import Sampler, Sampling
+
+_ANY_WIDTH = 2
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ def check_request(model: Decoder, prompt_BN: Tensor, n_new: int, chunk_tokens: i
         InputError: the prompt, the answer or a chunk is empty, or both are longer than the model's positions;
             all of it is named.
     """
+    cached_layers(model.blueprint, _ANY_WIDTH)  # refuses states, which no cache here keeps
     sizes = {"prompt_tokens": prompt_BN.shape[1], "new_tokens": n_new, "chunk_tokens": chunk_tokens}
     problems = [
         Problem("must be at least 1", str(size), path=name)

@@ -90,6 +90,11 @@ def test_everything_wrong_with_a_request_is_said_at_once(capsys: pytest.CaptureF
     assert len(lines) == 9
 
 
+def test_a_model_with_recurrent_layers_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "nemotron-nano-v2-9b", "--tiny"]) == 2
+    assert "states of recurrent layers are not paged" in capsys.readouterr().err
+
+
 def test_tiers_out_of_order_are_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", *TINY, "--tiers", "host,device=1MiB"]) == 2
     assert "must begin with device" in capsys.readouterr().err
