@@ -5,7 +5,7 @@ row's identifier.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from hardware_specs.records.errors import InputError, Problem
 from model_graphs.configs import resolve_model
@@ -60,12 +60,8 @@ def serving_row(record: Record) -> MeasuredRow:
     mtp = "+mtp" if SPECULATION in flags else ""
     tp = max(1, n_gpus // dp)
     day = record.get("measured", "")
-    scripted = bool(day) and DYNAMO not in flags and model.startswith("deepseek-")
-    options = grid_options(backend, record.get("image", ""), isl, osl)
-    if backend == "vllm" and model == "llama-3.1-70b" and day:
-        options = {"kv_dtype": "fp8"}
-    if scripted:
-        options = launch_options(backend, record["system"], precision, tp, isl, concurrency, day)
+    client = (isl, osl, concurrency)
+    options, source = _server_options(record, model, backend, precision, tp, client, DYNAMO in flags)
     deployment = Deployment(
         model=model,
         system=record["system"],
@@ -85,8 +81,6 @@ def serving_row(record: Record) -> MeasuredRow:
         output_tokens=Lengths(law=law, mean=osl),
     )
     assumed = [f"client lengths {law}", *flags]
-    gridded = not scripted and grid_of(record.get("image", ""), isl, osl)
-    source = "inferred from the runs of its grid" if gridded else "launch script"
     assumed += [f"{name} {value} ({source})" for name, value in options.items()]
     if not deployment.stack_version:
         assumed.append(f"{backend} version: newest before {deployment.date or 'today'}")
@@ -99,6 +93,29 @@ def serving_row(record: Record) -> MeasuredRow:
         deployment_key=deployment_key(deployment),
         flags=flags,
     )
+
+
+def _server_options(
+    record: Record,
+    model: str,
+    backend: str,
+    precision: str,
+    tp: int,
+    client: tuple[int, int, int],
+    behind_dynamo: bool,
+) -> tuple[dict[str, Any], str]:
+    """Deployment fields that the row does not state, and where they come from.
+
+    `client` is input, output and concurrency.
+    """
+    isl, osl, concurrency = client
+    image, day = record.get("image", ""), record.get("measured", "")
+    if day and model.startswith("deepseek-") and not behind_dynamo:
+        options = launch_options(backend, record["system"], precision, tp, isl, concurrency, day)
+        return options, "launch script"
+    if day and backend == "vllm" and model == "llama-3.1-70b":
+        return {"kv_dtype": "fp8"}, "launch script"
+    return grid_options(backend, image, isl, osl), "inferred from the runs of its grid"
 
 
 def _fp8_format(record: Record, *, experts: bool) -> str:

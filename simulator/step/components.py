@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from hardware_specs.records.evidence import Grade, worst
 from model_graphs.graph import Operator, OperatorGraph, Role
+from simulator.costs.bandwidth import KINDS
 from simulator.costs.estimates import KernelEstimate
 from simulator.costs.library import KernelLibrary
 from simulator.costs.operators import price_operator
@@ -26,31 +27,7 @@ FloatArray = NDArray[np.float64]
 Bindings = Mapping[str, FloatArray | float]
 
 #: kinds that stream bytes and do little else; a stack's `small_kernel_s` is paid once for each of them
-BANDWIDTH_KINDS = frozenset(
-    {
-        "embedding",
-        "rmsnorm",
-        "add_rmsnorm",
-        "layernorm",
-        "add_layernorm",
-        "sum_layernorm",
-        "rope",
-        "rope_qk",
-        "kv_append",
-        "scale_queries",
-        "silu_mul",
-        "activation",
-        "sigmoid_mul",
-        "gated_rmsnorm",
-        "causal_conv1d",
-        "gelu_mul",
-        "image_tokens",
-        "add",
-        "concat",
-        "quantize",
-        "topk",
-    }
-)
+BANDWIDTH_KINDS = frozenset(KINDS) - {"moe_route", "mamba2_scan", "gated_delta_rule"}
 #: the routed half of a layer, and the collectives that gather or scatter the tokens of all ranks around it
 _ROUTED_KINDS = frozenset(
     {"moe_route", "moe_experts", "all_gather", "reduce_scatter", "ep_dispatch", "ep_combine"}
