@@ -18,6 +18,7 @@ from reports.accuracy_checks import AccuracyCheck
 from reports.attention_checks import AttentionCheck
 from reports.audit_checks import Check, Finding, Ruling
 from reports.audit_offload import GradualOffloadCheck
+from reports.bound_checks import WeightReadCheck
 from reports.generation_checks import GenerationCheck
 
 
@@ -28,7 +29,7 @@ class Figure(BaseModel):
 
     says: str = Field(description="what the article says, in our words")
     check: Annotated[
-        Check | AccuracyCheck | AttentionCheck | GenerationCheck | GradualOffloadCheck,
+        Check | AccuracyCheck | AttentionCheck | GenerationCheck | GradualOffloadCheck | WeightReadCheck,
         Field(discriminator="name"),
     ]
     citations: tuple[str, ...] = ()
