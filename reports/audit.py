@@ -18,7 +18,7 @@ from reports.accuracy_checks import AccuracyCheck
 from reports.attention_checks import AttentionCheck
 from reports.audit_checks import Check, Finding, Ruling
 from reports.audit_offload import GradualOffloadCheck
-from reports.bound_checks import WeightReadCheck
+from reports.bound_checks import BoundCheck
 from reports.generation_checks import GenerationCheck
 
 
@@ -29,7 +29,7 @@ class Figure(BaseModel):
 
     says: str = Field(description="what the article says, in our words")
     check: Annotated[
-        Check | AccuracyCheck | AttentionCheck | GenerationCheck | GradualOffloadCheck | WeightReadCheck,
+        Check | AccuracyCheck | AttentionCheck | GenerationCheck | GradualOffloadCheck | BoundCheck,
         Field(discriminator="name"),
     ]
     citations: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
 import pytest
 
 from reports.audit_checks import Finding, Ruling
-from reports.bound_checks import WeightReadCheck
+from reports.bound_checks import PipelineGainCheck, WeightReadCheck
 
 
 def judged(model: str, tokens_per_s: float = 15, memory_bytes: float = 64e9) -> Finding:
@@ -35,3 +35,24 @@ def test_a_mixture_reads_its_chosen_experts_alone() -> None:
     finding = judged("deepseek-r1", tokens_per_s=5, memory_bytes=1e12)
     assert finding.ruling is Ruling.PLAUSIBLE
     assert judged("deepseek-r1", tokens_per_s=6, memory_bytes=1e12).ruling is Ruling.CONTRADICTED
+
+
+def pipeline(claimed_gain: float) -> Finding:
+    return PipelineGainCheck(
+        name="pipeline_gain",
+        model="deepseek-r1",
+        system="article_r1_accelerator",
+        precision="fp8",
+        claimed_gain=claimed_gain,
+    ).run()
+
+
+def test_four_stages_never_gain_more_than_four() -> None:
+    assert pipeline(4.01).ruling is Ruling.CONTRADICTED
+    assert pipeline(1.5).ruling is Ruling.PLAUSIBLE
+
+
+def test_one_long_stage_leaves_little_to_gain() -> None:
+    """One sequence fetches for a second and computes under a millisecond: 1.0, and 2.0 with a twin."""
+    reason = pipeline(2.3).reason
+    assert "1 sequences 1.00 and 2.00" in reason
