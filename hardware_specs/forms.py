@@ -4,11 +4,13 @@ A file says its `part`, its `key` (the file's name) and its figures; it names ot
 `library` resolves.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from hardware_specs.engines import EngineSpec
 from hardware_specs.parts import ClusterSpec, DeviceSpec, LinkSpec, MemorySpec, NodeSpec
+from hardware_specs.records.errors import InputError, Problem
 from hardware_specs.records.fields import (
     BytesPerSecondQ,
     BytesQ,
@@ -53,20 +55,44 @@ class MemoryForm(Form):
         )
 
 
+class InlineMemory(MemoryForm):
+    """A memory inside the file of its device, which needs no key of its own."""
+
+    schema_version: Literal[1] = 1
+    part: Literal["memory"] = "memory"
+    key: Key = "inline"
+    name: str = "memory of the device"
+
+
+def _memory_tag(value: Any) -> str:
+    return "key" if isinstance(value, str) else "inline"
+
+
 class DeviceForm(Form):
-    """One accelerator as its vendor sells it."""
+    """One accelerator as its vendor sells it, with an engine beside its digital unit where it has one."""
 
     part: Literal["device"]
     vendor: str
     architecture: str
     aliases: tuple[str, ...] = ()
-    memory: Key
+    memory: Annotated[
+        Annotated[Key, Tag("key")] | Annotated[InlineMemory, Tag("inline")], Discriminator(_memory_tag)
+    ]
     sm_count: CountQ
     clock: HzQ = Field(description="the clock behind the dense tensor peaks")
     l2_capacity: BytesQ
     dense_peak: Annotated[dict[PeakName, FlopPerSecondQ], Field(min_length=1)]
     tdp: WattsQ
     idle_power: WattsQ | None = None
+    engine: EngineSpec | None = None
+
+    @model_validator(mode="after")
+    def _falls_back_in_every_dtype(self) -> Self:
+        dtypes = self.engine.dtypes if self.engine else ()
+        if missing := [dtype for dtype in dtypes if dtype not in self.dense_peak]:
+            requirement = "must be dtypes that the digital unit has a dense_peak of"
+            raise InputError(Problem(requirement, ", ".join(missing), path="engine.dtypes"))
+        return self
 
     def build(self, memory: MemorySpec) -> DeviceSpec:
         """The record with its memory."""
@@ -83,6 +109,7 @@ class DeviceForm(Form):
             tdp_w=self.tdp,
             idle_w=self.idle_power,
             aliases=self.aliases,
+            engine=self.engine,
         )
 
 

@@ -5,14 +5,25 @@ file is known by its `part` and its `key`, which is also its name.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TypeVar
 
-from hardware_specs.forms import ClusterForm, DeviceForm, Form, LinkForm, MemoryForm, NodeForm, PriceListForm
+from pydantic import BaseModel
+
+from hardware_specs.forms import (
+    ClusterForm,
+    DeviceForm,
+    Form,
+    InlineMemory,
+    LinkForm,
+    MemoryForm,
+    NodeForm,
+    PriceListForm,
+)
 from hardware_specs.parts import DeviceSpec, LinkSpec, MemorySpec, NodeSpec, PriceQuote, SystemSpec
 from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.hashing import content_hash
@@ -30,7 +41,13 @@ PARTS: dict[str, tuple[str, type[Form]]] = {
     "cluster": ("clusters", ClusterForm),
     "price_list": ("prices", PriceListForm),
 }
+#: what stands around a device that is described by one file alone
+_DEFAULT_NODE, _DEFAULT_CLUSTER = "default_node", "default_cluster"
 _PART_OF_FORM = {form: part for part, (_, form) in PARTS.items()}
+#: blocks of a form whose absence is no gap
+_PARTS_THAT_MAY_LACK = frozenset(
+    {"engine", "conversion", "array", "peak", "index_bits_per_nonzero", "index_bits_per_element"}
+)
 #: field of a form that names another part -> that part
 _REFERENCES = {
     "memory": "memory",
@@ -75,28 +92,44 @@ class Library:
         key = self._system_key(name)
         node = self.node(self._named(ClusterForm, key, NodeForm, "node"))
         device = self.device(self._named(NodeForm, node.key, DeviceForm, "device"))
+        return self._put_together(key, device, node, key)
+
+    def system_of_file(self, path: Path) -> SystemSpec:
+        """A device of the user, described by this file alone, in a node and a cluster that are assumed.
+
+        Raises:
+            InputError: the file is wrong, or its key is that of a device which exists.
+        """
+        self._add_file(path, "device", read_document(path))
+        for file in _yaml_files(files("hardware_specs") / "defaults"):
+            part = "node" if _stem(file) == _DEFAULT_NODE else "cluster"
+            self._files[part, _stem(file)] = (file, f"defaults/{file.name}")
+        device = self.device(path.stem)
+        node = replace(self.node(_DEFAULT_NODE), device_key=device.key)
+        return self._put_together(device.key, device, node, _DEFAULT_CLUSTER)
+
+    def _put_together(self, key: str, device: DeviceSpec, node: NodeSpec, cluster: str) -> SystemSpec:
+        around = self.form(ClusterForm, cluster).build()
         links = dict.fromkeys(("link", link.key) for link in (node.scale_up, node.host_link, node.nic))
-        used = [
-            ("cluster", key),
-            ("node", node.key),
-            ("device", device.key),
-            ("memory", device.memory.key),
-            *links,
-        ]
+        used = [("cluster", cluster), ("node", node.key), ("device", device.key), *links]
+        if ("memory", device.memory.key) in self._entries:
+            used.insert(3, ("memory", device.memory.key))
         documents = [self._entries[part].document for part in used]
         return SystemSpec(
             key=key,
             device=device,
             node=node,
-            cluster=self.form(ClusterForm, key).build(),
+            cluster=around,
             content_hash=content_hash([document.data for document in documents]),
             files=tuple(document.file for document in documents),
         )
 
     def device(self, key: str) -> DeviceSpec:
         """The device of this key with its memory."""
-        memory = self.memory(self._named(DeviceForm, key, MemoryForm, "memory"))
-        return self.form(DeviceForm, key).build(memory)
+        form = self.form(DeviceForm, key)
+        if isinstance(form.memory, InlineMemory):
+            return form.build(replace(form.memory.build(), key=f"{key} (its own file)"))
+        return form.build(self.memory(self._named(DeviceForm, key, MemoryForm, "memory")))
 
     def memory(self, key: str) -> MemorySpec:
         """The memory of this key."""
@@ -163,15 +196,14 @@ class Library:
         for file in (file for folder in folders for file in sorted(folder.glob("*.yaml"))):
             document = read_document(file)
             part = document.data.get("part") if isinstance(document.data, dict) else None
-            if not isinstance(part, str) or part not in PARTS:
-                continue  # a scenario or a stack may stand in the same directory
-            if (part, file.stem) in self._files:
-                raise InputError(
-                    document.place(
-                        ("key",), Problem(f"must be the key of a new {part}", f"{file.stem}, which exists")
-                    )
-                )
-            self._files[part, file.stem] = (file, str(file))
+            if isinstance(part, str) and part in PARTS:  # a scenario or a stack may stand there too
+                self._add_file(file, part, document)
+
+    def _add_file(self, file: Path, part: str, document: Document) -> None:
+        if (part, file.stem) in self._files:
+            problem = Problem(f"must be the key of a new {part}", f"{file.stem}, which exists")
+            raise InputError(document.place(("key",), problem))
+        self._files[part, file.stem] = (file, str(file))
 
 
 @lru_cache(maxsize=8)
@@ -186,16 +218,19 @@ def list_systems(directories: tuple[Path, ...] = ()) -> tuple[str, ...]:
 
 
 def load_system(name: str, directories: tuple[Path, ...] = ()) -> SystemSpec:
-    """The system of this key or alias, such as `h200_sxm`, or of a cluster file of the user's own.
+    """The system of this key or alias, such as `h200_sxm`, or of a file of the user's own.
 
-    A path ends in `.yaml`; the parts that its file names are looked for in its folder (where that is called
-    `clusters`, in those beside it) and in the package.
+    A path ends in `.yaml`. A device file stands in a node and a cluster that are assumed. The parts that a
+    cluster file names are looked for in its folder (where that is called `clusters`, in those beside it) and
+    in the package.
 
     Raises:
         InputError: there is none, or a file behind it is wrong.
     """
     if name.endswith(".yaml"):
         path = Path(name)
+        if _part_of(path) == "device":
+            return Library(directories).system_of_file(path)
         folder = path.parent.parent if path.parent.name == "clusters" else path.parent
         return Library((folder, *directories)).system(path.stem)
     return library(directories).system(name)
@@ -237,24 +272,46 @@ def check_file(path: Path) -> list[str]:
     problems = list(_reference_problems(form, path, document))
     if problems:
         raise InputError(*problems)
-    return list(assumptions_of(form))
+    alone = isinstance(form, DeviceForm) and form.key not in library().keys("device")
+    return [*assumptions_of(form), *(_surroundings() if alone else ())]
 
 
-def assumptions_of(form: Form) -> Iterator[str]:
+def assumptions_of(form: BaseModel, path: str = "") -> Iterator[str]:
     """One line for every figure of a form that is assumed, and every optional one that is not given."""
     for name in type(form).model_fields:
-        yield from _assumptions(name, getattr(form, name))
+        if name not in _PARTS_THAT_MAY_LACK:
+            yield from _assumptions(f"{path}{name}", getattr(form, name))
+
+
+def _surroundings() -> Iterator[str]:
+    """What is assumed around a device whose file is a system by itself."""
+    for file in _yaml_files(files("hardware_specs") / "defaults"):
+        document = read_document(file, f"defaults/{file.name}")
+        form = validate_document(_form_type(document), document)
+        yield f"{form.part}: not given; {form.name}"
+        yield from assumptions_of(form, f"{form.part}.")
+        if isinstance(form, NodeForm):
+            links = ("scale_up_link", "host_link", "nic")
+            yield from (f"node.{field} = {getattr(form, field)} ({document.file})" for field in links)
 
 
 def _assumptions(path: str, value: object) -> Iterator[str]:
     if value is None:
         yield f"{path}: not given"
+    elif isinstance(value, BaseModel):
+        yield from assumptions_of(value, f"{path}.")
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _assumptions(f"{path}.{key}", item)
     elif isinstance(value, Quantity) and value.kind is Kind.ASSUMED:
         why = "; ".join(part for part in (value.source, value.note) if part)
         yield f"{path} = {value.written()} ({why})"
+
+
+def _part_of(path: Path) -> str:
+    """The part that a file says it holds; empty where it cannot be read, which its reader will say."""
+    data = read_document(path).data if path.is_file() else None
+    return str(data.get("part", "")) if isinstance(data, dict) else ""
 
 
 def _form_type(document: Document) -> type[Form]:

@@ -8,6 +8,7 @@ dense; a memory capacity is what the driver reports.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from hardware_specs.engines import EngineSpec
 from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.quantities import Quantity
 
@@ -40,7 +41,7 @@ class MemorySpec:
 
 @dataclass(frozen=True)
 class DeviceSpec:
-    """One accelerator as its vendor sells it."""
+    """One accelerator as its vendor sells it. Peaks and memory are those of its digital unit."""
 
     key: str
     name: str
@@ -54,6 +55,7 @@ class DeviceSpec:
     tdp_w: Quantity
     idle_w: Quantity | None = None
     aliases: tuple[str, ...] = ()
+    engine: EngineSpec | None = None
 
     def supports(self, dtype: str) -> bool:
         """Whether the device has a matrix unit for this compute dtype."""
