@@ -28,6 +28,7 @@ from simulator.costs.collectives import (
 from simulator.costs.decode import DecodeConstants
 from simulator.costs.figures import DeviceFigures
 from simulator.costs.gemm import GemmConstants
+from simulator.costs.generations import GENERATIONS, distance
 from simulator.costs.moe import MoeConstants
 from simulator.costs.numerics import constant_specs
 from simulator.costs.prefill import PrefillConstants
@@ -48,9 +49,6 @@ CONSTANTS_OF_FAMILY: dict[str, type[Any]] = {
     "ep_bulk": BulkExchangeConstants,
     "bandwidth": BandwidthConstants,
 }
-
-#: generations from old to new; a transfer goes to the nearest one
-_GENERATIONS = ("ampere", "hopper", "blackwell")
 
 
 class _Strict(BaseModel):
@@ -170,7 +168,8 @@ class Calibrations:
         candidates = tuple(kernels)
         if own := self.own(device, family, dtype, candidates):
             return own[0]
-        for known in sorted(self.devices, key=lambda known: _distance(device, known)):
+        near = sorted(self.devices, key=lambda known: distance(device.architecture, known.architecture))
+        for known in near:
             for kernel in candidates:
                 if entry := known.get(family, dtype, kernel):
                     return self._carried(device, known, entry)
@@ -198,17 +197,9 @@ class Calibrations:
         widths = self.transfer.families[entry.family]
         within = known.architecture == device.architecture
         width = widths.within_architecture if within else widths.across_architectures
-        grade = Grade.C if device.architecture in _GENERATIONS else Grade.D
+        grade = Grade.C if device.architecture in GENERATIONS else Grade.D
         evidence = f"{entry.label} of {known.device} with the datasheet of {device.key}: {entry.source}"
         return Choice(entry, grade, max(width, entry.log_half_width), evidence)
-
-
-def _distance(device: DeviceFigures, known: DeviceCalibration) -> tuple[int, int, str]:
-    """Siblings of the architecture first, then the nearest generation (the newer one of two)."""
-    if device.architecture not in _GENERATIONS:
-        return (1, -_GENERATIONS.index(known.architecture), known.device)
-    gap = _GENERATIONS.index(known.architecture) - _GENERATIONS.index(device.architecture)
-    return (1 + abs(gap), -gap, known.device)
 
 
 def read_constants(entry: EntryFile, file: str) -> Any:

@@ -33,6 +33,9 @@ _ANY_MOE = (
     *("trtllm", "vllm_triton", "vllm_flashinfer"),
 )
 
+#: what an engine runs for routed experts on a generation without an entry in `_MOE`
+_MOE_ELSEWHERE = {"vllm": ("vllm_triton", "triton"), "sglang": ("triton",), "trtllm": ("cutlass",)}
+
 #: (backend, generation) -> dtype -> kernels of the routed experts; other dtypes fall back on `_ANY_MOE`
 _MOE = {
     # The tables time one CUTLASS kernel at every size. Whole runs of TensorRT-LLM on Hopper agree with it
@@ -106,8 +109,10 @@ def gemm_kernels(backend: str, dtype: str) -> KernelChoice:
 
 
 def moe_kernels(backend: str, dtype: str, architecture: str) -> KernelChoice:
-    """The routed-expert kernels of an engine; on a device of another generation, any that is calibrated."""
-    choice = _MOE.get((backend, architecture), {}).get(dtype)
+    """The routed-expert kernels of an engine, then any that is calibrated."""
+    if (backend, architecture) not in _MOE:
+        return KernelChoice(tuple(dict.fromkeys(_MOE_ELSEWHERE[backend] + _ANY_MOE)))
+    choice = _MOE[backend, architecture].get(dtype)
     return replace(choice, kernels=choice.kernels + _ANY_MOE) if choice else KernelChoice(_ANY_MOE)
 
 

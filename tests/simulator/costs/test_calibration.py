@@ -102,6 +102,8 @@ def test_the_nearest_generation_stands_in() -> None:
 
     assert source("ampere") == ("a100_sxm_80gb", Grade.C)
     assert source("hopper")[0] in ("h100_sxm", "h200_sxm")
+    assert source("volta") == ("a100_sxm_80gb", Grade.C)
+    assert source("unheard-of")[0] in ("b200_sxm", "gb200")
     assert source("unheard-of")[1] is Grade.D
 
 

@@ -55,7 +55,7 @@ def test_an_engine_prefers_its_own_attention_and_a_window_that_of_windows() -> N
     assert decode_kernels("vllm", grouped=False, windowed=True).kernels == ("vllm_mha", "trtllm_mha")
 
 
-@pytest.mark.parametrize("architecture", ["ampere", "hopper", "blackwell"])
+@pytest.mark.parametrize("architecture", ["ampere", "ada", "hopper", "blackwell", "blackwell_rtx", "xe2"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_experts_of_every_engine_fall_back_on_any_kernel(backend: str, architecture: str) -> None:
     kernels = moe_kernels(backend, "fp8", architecture).kernels
@@ -66,3 +66,9 @@ def test_vllm_runs_its_own_expert_kernels_before_those_of_others() -> None:
     assert moe_kernels("vllm", "fp8_block", "hopper").kernels[:2] == ("vllm_triton", "triton")
     assert moe_kernels("vllm", "fp8_block", "blackwell").kernels[:2] == ("vllm_triton", "vllm_flashinfer")
     assert moe_kernels("vllm", "nvfp4", "blackwell").kernels[:2] == ("vllm_flashinfer", "flashinfer")
+
+
+def test_an_engine_keeps_its_own_expert_kernels_on_a_generation_without_an_entry() -> None:
+    assert moe_kernels("vllm", "bf16", "ada").kernels[:2] == ("vllm_triton", "triton")
+    assert moe_kernels("sglang", "bf16", "blackwell_rtx").kernels[0] == "triton"
+    assert moe_kernels("trtllm", "bf16", "ampere").kernels[0] == "cutlass"

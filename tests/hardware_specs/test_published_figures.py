@@ -1,0 +1,57 @@
+"""Published figures of one device agree with each other: pins with bandwidth, units and clock with peaks."""
+
+import pytest
+
+from hardware_specs.library import list_systems, load_device, load_memory, load_system
+
+#: memory -> bus in bits, Gbit/s a pin; the bandwidth is their product / 8
+#: (5120 x 3.2 / 8 = 2048 GB/s against the 2039 of the table)
+PINS = {
+    "hbm2e_a100_80gb": (5120, 3.2),
+    "hbm3_h100_80gb": (5120, 5.24),
+    "hbm3e_b200_180gb": (7680, 7.992),
+    "gddr6_l40s_48gb": (384, 18.0),
+    "gddr7_rtx_pro_6000_96gb": (512, 25.0),
+    "gddr6_arc_pro_b60_24gb": (192, 19.0),
+}
+
+#: architecture -> dense bf16 FLOP of one SM (or Xe core) in a clock, accumulating in 32 bits
+RATES = {
+    "ampere": 2048,
+    "hopper": 4096,
+    "blackwell": 8192,
+    "ada": 1024,
+    "blackwell_rtx": 1024,
+    "xe2": 2048,
+}
+
+
+SOLD = [key for key in list_systems() if load_system(key).device.vendor in ("NVIDIA", "Intel")]
+
+
+@pytest.mark.parametrize("memory", PINS)
+def test_bus_width_and_pin_rate_give_the_bandwidth(memory: str) -> None:
+    bits, gbit_per_s = PINS[memory]
+    assert load_memory(memory).bandwidth_bytes_per_s.value == pytest.approx(
+        bits * gbit_per_s * 1e9 / 8, rel=0.02
+    )
+
+
+@pytest.mark.parametrize("key", [key for key in SOLD if load_system(key).device.architecture in RATES])
+def test_units_times_rate_times_clock_give_the_dense_peak(key: str) -> None:
+    device = load_system(key).device
+    peak = device.n_sm.value * RATES[device.architecture] * device.clock_hz.value
+    assert device.peak("bf16") == pytest.approx(peak, rel=0.04)
+
+
+@pytest.mark.parametrize("key", list_systems())
+def test_fp8_is_twice_bf16_where_there_is_fp8(key: str) -> None:
+    device = load_system(key).device
+    if device.supports("fp8"):
+        assert device.peak("fp8") == pytest.approx(2 * device.peak("bf16"), rel=0.015)
+
+
+def test_blackwell_ultra_trades_integers_for_four_bit_floats() -> None:
+    for ultra, plain in (("b300_sxm", "b200_sxm"), ("gb300", "gb200")):
+        assert load_device(ultra).peak("nvfp4") > 1.4 * load_device(plain).peak("nvfp4")
+        assert load_device(ultra).peak("int8") < load_device(plain).peak("int8") / 25
