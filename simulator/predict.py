@@ -61,6 +61,7 @@ def input_hash(prepared: Prepared, scenario: Scenario) -> str:
         prepared.system.content_hash,
         prepared.model.content_hash,
         prepared.stack.content_hash,
+        prepared.calibration_hash,
     )
 
 

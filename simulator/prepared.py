@@ -7,10 +7,12 @@ and kept by content.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 from hardware_specs.library import load_system
 from hardware_specs.parts import SystemSpec
 from hardware_specs.records.errors import DoesNotFitError, InputError, Problem
+from hardware_specs.records.hashing import content_hash
 from model_graphs.configs import ModelRecord, resolve_model
 from model_graphs.dtypes import COMPUTE_DTYPES
 from model_graphs.graph import OperatorGraph
@@ -18,6 +20,7 @@ from model_graphs.graph_io import load_graph, phases_of
 from model_graphs.layout import Layout, apply_layout
 from model_graphs.precision import apply_precision
 from model_graphs.runs.records import ServingRun
+from simulator.costs.calibration import calibrations_with
 from simulator.costs.library import KernelLibrary
 from simulator.forecast import MemoryFit
 from simulator.planning.memory import memory_demand, memory_fit
@@ -46,6 +49,12 @@ class Deployed:
     kv_dtype: str
     graphs: Mapping[str, OperatorGraph]
     library: KernelLibrary
+
+    @property
+    def calibration_hash(self) -> str:
+        """Hash of the user's calibration file; empty where there is none."""
+        path = self.deployment.calibration
+        return content_hash(Path(path)) if path else ""
 
 
 @dataclass(frozen=True)
@@ -142,6 +151,7 @@ def deploy(deployment: Deployment) -> Deployed:
     )
     layout = deployment_layout(deployment, model)
     kv_dtype = kv_dtype_of(deployment, stack, system.device.architecture)
+    calibrations = calibrations_with(deployment.calibration, deployment.system)
     return Deployed(
         deployment=deployment,
         model=model,
@@ -150,7 +160,7 @@ def deploy(deployment: Deployment) -> Deployed:
         layout=layout,
         kv_dtype=kv_dtype,
         graphs=rank_graphs(deployment, model, system, layout, kv_dtype),
-        library=KernelLibrary(system, deployment.stack),
+        library=KernelLibrary(system, deployment.stack, calibrations),
     )
 
 

@@ -142,5 +142,6 @@ def _hash(prepared: Deployed, *parts: object) -> str:
         prepared.system.content_hash,
         prepared.model.content_hash,
         prepared.stack.content_hash,
+        prepared.calibration_hash,
         *parts,
     )

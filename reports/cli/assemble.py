@@ -35,6 +35,7 @@ _DEPLOYMENT = (
     "stack_version",
     "precision",
     "kv_dtype",
+    "calibration",
 )
 _OBJECTIVES = {"ttft": "ttft_ms", "tpot": "tpot_ms", "percentile": "percentile"}
 _LENGTHS = {"isl": "input_tokens", "osl": "output_tokens"}

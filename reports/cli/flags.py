@@ -34,6 +34,7 @@ def add_deployment_flags(parser: argparse.ArgumentParser) -> None:
         help="canonical key, hub name or path of a config.json (required without a scenario)",
     )
     add_approximate(group)
+    add_calibration(group)
     group.add_argument(
         "--system", metavar="NAME", help="canonical key such as h200_sxm (required without a scenario)"
     )
@@ -73,6 +74,15 @@ def _add_engine_flags(group: argparse._ActionsContainer) -> None:
         "--kv-dtype",
         metavar="DTYPE",
         help=f"of the KV cache: bf16, fp8, auto (default: {field_default('kv_dtype')})",
+    )
+
+
+def add_calibration(parser: argparse._ActionsContainer) -> None:
+    """The `--calibration` flag, the same in every command that prices kernels."""
+    parser.add_argument(
+        "--calibration",
+        metavar="FILE",
+        help="kernel constants of `silicast calibrate`, over the shipped ones (default: those alone)",
     )
 
 

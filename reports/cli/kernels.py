@@ -7,7 +7,7 @@ message_bytes of a collective is the size that nccl-tests prints.
 import argparse
 from pathlib import Path
 
-from reports.cli.flags import output_path
+from reports.cli.flags import add_calibration, output_path
 from reports.cli.parser import add_json
 
 
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=output_path,
         help="CSV to write (default: a table on standard output)",
     )
+    add_calibration(parser)
     add_json(parser)
 
 
@@ -40,8 +41,10 @@ def run(args: argparse.Namespace) -> int:
     from reports.files import write_text
     from reports.kernel_table import COLUMNS, price_shapes
     from reports.kernel_tables import answer_table, score_line
+    from simulator.costs.calibration import calibrations_with
 
-    answers = price_shapes(args.shapes, load_system(args.system), args.stack)
+    calibrations = calibrations_with(args.calibration or "", args.system)
+    answers = price_shapes(args.shapes, load_system(args.system), args.stack, calibrations)
     if args.predictions:
         write_text(args.predictions, csv_text(COLUMNS, answers))
     if args.json:

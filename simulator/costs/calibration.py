@@ -7,13 +7,15 @@ one with a weaker grade and a wider interval; it never invents constants.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
+from functools import lru_cache, reduce
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from hardware_specs.library import load_system
 from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.evidence import Grade
 from hardware_specs.records.quantities import Kind, parse_quantity, unit_factor
@@ -68,8 +70,21 @@ class EntryFile(_Strict):
     fit_mape: float | None = None
     test_mape: float | None = None
     test_sites: int | None = None
+    cross_validated_mape: float | None = None
+    cross_validated_by: Literal["site", "point"] | None = None
+    transferred_mape: float | None = None  # of the constants that other devices would have lent
     log_half_width: float
     constants: dict[str, str | float]
+
+
+class Provenance(_Strict):
+    """What a user's calibration was fitted on: the file's name and hash, and when it was measured."""
+
+    made_by: str
+    measured: str
+    content_hash: str
+    measured_on: str = ""  # YYYY-MM-DD, or empty where it was not said
+    caches: Literal["cold", "warm"]
 
 
 class CalibrationFile(_Strict):
@@ -79,6 +94,7 @@ class CalibrationFile(_Strict):
     device: str
     architecture: str
     figures: dict[str, str | float]
+    provenance: Provenance | None = None
     entries: list[EntryFile]
 
 
@@ -139,6 +155,11 @@ class DeviceCalibration:
         keys = (family, dtype, kernel)
         return next((e for e in self.entries if (e.family, e.dtype, e.kernel) == keys), None)
 
+    def under(self, other: "DeviceCalibration") -> "DeviceCalibration":
+        """These entries and the other's, which win where both have one."""
+        named = {(e.family, e.dtype, e.kernel): e for e in (*self.entries, *other.entries)}
+        return DeviceCalibration(self.device, self.architecture, tuple(named.values()))
+
 
 @dataclass(frozen=True)
 class Calibrations:
@@ -146,18 +167,32 @@ class Calibrations:
 
     files: Mapping[str, Traversable]
     transfer: TransferFile
+    over: tuple[DeviceCalibration, ...] = ()  # entries that stand in for those of the files
     _read: dict[str, DeviceCalibration] = field(default_factory=dict, repr=False, compare=False)
 
     def device(self, key: str) -> DeviceCalibration | None:
         """The calibration of a device, or None."""
-        if key in self.files and key not in self._read:
-            self._read[key] = _device_calibration(self.files[key])
+        if key not in self._read:
+            own = [_device_calibration(self.files[key])] if key in self.files else []
+            own += [known for known in self.over if known.device == key]
+            if own:
+                self._read[key] = reduce(DeviceCalibration.under, own)
         return self._read.get(key)
+
+    def overlaid(self, *over: DeviceCalibration) -> "Calibrations":
+        """These calibrations, with other entries in place of, and beside, those of the files."""
+        return Calibrations(self.files, self.transfer, (*self.over, *over))
+
+    def without(self, *devices: str) -> "Calibrations":
+        """These calibrations as if nobody had measured the devices."""
+        kept = {key: file for key, file in self.files.items() if key not in devices}
+        return Calibrations(kept, self.transfer, tuple(o for o in self.over if o.device not in devices))
 
     @property
     def devices(self) -> tuple[DeviceCalibration, ...]:
         """Every calibrated device, by key."""
-        return tuple(known for key in sorted(self.files) if (known := self.device(key)))
+        keys = sorted({*self.files, *(known.device for known in self.over)})
+        return tuple(known for key in keys if (known := self.device(key)))
 
     def find(self, device: DeviceFigures, family: str, dtype: str, kernels: Iterable[str]) -> Choice:
         """Constants for a kernel family on a device: its own, or those of the nearest device that has any.
@@ -231,10 +266,32 @@ def _calibrated(entry: EntryFile, device: str, file: str) -> Calibrated:
     )
 
 
-def _device_calibration(file: Traversable) -> DeviceCalibration:
+def _device_calibration(file: Traversable | Path) -> DeviceCalibration:
     read = validate_file(CalibrationFile, file, file.name)
     entries = tuple(_calibrated(entry, read.device, file.name) for entry in read.entries)
     return DeviceCalibration(read.device, read.architecture, entries)
+
+
+def read_calibration(path: Path, system: str) -> DeviceCalibration:
+    """The user's calibration of the device of a system.
+
+    Raises:
+        InputError: the file is missing or wrong, or is that of another device.
+    """
+    if not path.is_file():
+        raise InputError(Problem("calibration file must exist", str(path)))
+    known = _device_calibration(path)
+    device = load_system(system).device.key
+    if known.device != device:
+        requirement = f"must be the calibration of the system's device, {device}"
+        raise InputError(Problem(requirement, known.device, path.name, path="device"))
+    return known
+
+
+def calibrations_with(path: str, system: str) -> Calibrations:
+    """The shipped calibrations, with the entries of a user's file (empty: none) over them."""
+    shipped = shipped_calibrations()
+    return shipped.overlaid(read_calibration(Path(path), system)) if path else shipped
 
 
 @lru_cache(maxsize=1)

@@ -28,6 +28,7 @@ from model_graphs.placing import (
 from model_graphs.precision import apply_precision
 from model_graphs.runs.records import StepRun
 from model_graphs.totals import cache_groups, stored_weight_bytes
+from simulator.costs.calibration import calibrations_with
 from simulator.costs.estimates import BOUNDS
 from simulator.costs.library import KernelLibrary
 from simulator.costs.operators import price_operator
@@ -84,7 +85,9 @@ class Offload:
         self._kv_dtype = kv_dtype_of(deployment, self._stack, architecture)
         self._graph = load_graph(self.model, phase)
         self._layer_names = [layer.name for layer in self.model.blueprint.layers]
-        self._pricer = _StepPricer(KernelLibrary(self.system, deployment.stack), self.host, self.point)
+        calibrations = calibrations_with(deployment.calibration, deployment.system)
+        library = KernelLibrary(self.system, deployment.stack, calibrations)
+        self._pricer = _StepPricer(library, self.host, self.point)
 
     @property
     def n_layers(self) -> int:

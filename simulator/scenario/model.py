@@ -55,6 +55,9 @@ class Deployment(Record):
         False, description="decode beside prompts (SGLang: enable-mixed-chunk); other engines always do"
     )
     gpu_memory_fraction: float | None = Field(None, gt=0, le=1, description="empty: the stack's default")
+    calibration: str = Field(
+        "", description="path of a file of `silicast calibrate`, over the shipped kernel constants"
+    )
 
     @property
     def gpus_per_replica(self) -> int:
