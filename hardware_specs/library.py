@@ -4,7 +4,7 @@ The package's own files are always there; directories of the user may add parts 
 file is known by its `part` and its `key`, which is also its name.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
@@ -12,11 +12,10 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel
-
 from hardware_specs.forms import (
     ClusterForm,
     DeviceForm,
+    DramForm,
     Form,
     InlineMemory,
     LinkForm,
@@ -24,10 +23,9 @@ from hardware_specs.forms import (
     NodeForm,
     PriceListForm,
 )
-from hardware_specs.parts import DeviceSpec, LinkSpec, MemorySpec, NodeSpec, PriceQuote, SystemSpec
+from hardware_specs.parts import DeviceSpec, DramSpec, LinkSpec, MemorySpec, NodeSpec, PriceQuote, SystemSpec
 from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.hashing import content_hash
-from hardware_specs.records.quantities import Kind, Quantity
 from hardware_specs.records.yaml_reader import Document, read_document, validate_document
 
 FormT = TypeVar("FormT", bound=Form)
@@ -35,6 +33,7 @@ FormT = TypeVar("FormT", bound=Form)
 #: part -> its folder in the package and the form of its files
 PARTS: dict[str, tuple[str, type[Form]]] = {
     "device": ("devices", DeviceForm),
+    "dram": ("dram_families", DramForm),
     "memory": ("memories", MemoryForm),
     "link": ("links", LinkForm),
     "node": ("nodes", NodeForm),
@@ -44,12 +43,9 @@ PARTS: dict[str, tuple[str, type[Form]]] = {
 #: what stands around a device that is described by one file alone
 _DEFAULT_NODE, _DEFAULT_CLUSTER = "default_node", "default_cluster"
 _PART_OF_FORM = {form: part for part, (_, form) in PARTS.items()}
-#: blocks of a form whose absence is no gap
-_PARTS_THAT_MAY_LACK = frozenset(
-    {"engine", "conversion", "array", "peak", "index_bits_per_nonzero", "index_bits_per_element"}
-)
 #: field of a form that names another part -> that part
-_REFERENCES = {
+REFERENCES = {
+    "family": "dram",
     "memory": "memory",
     "device": "device",
     "node": "node",
@@ -74,7 +70,7 @@ class Library:
         self._files: dict[tuple[str, str], tuple[Traversable | Path, str]] = {}
         self._entries: dict[tuple[str, str], _Entry] = {}
         for part, (folder, _) in PARTS.items():
-            for file in _yaml_files(files("hardware_specs") / folder):
+            for file in yaml_files(files("hardware_specs") / folder):
                 self._files[part, _stem(file)] = (file, f"{folder}/{file.name}")
         for directory in directories:
             self._add(directory)
@@ -101,7 +97,7 @@ class Library:
             InputError: the file is wrong, or its key is that of a device which exists.
         """
         self._add_file(path, "device", read_document(path))
-        for file in _yaml_files(files("hardware_specs") / "defaults"):
+        for file in yaml_files(files("hardware_specs") / "defaults"):
             part = "node" if _stem(file) == _DEFAULT_NODE else "cluster"
             self._files[part, _stem(file)] = (file, f"defaults/{file.name}")
         device = self.device(path.stem)
@@ -114,6 +110,8 @@ class Library:
         used = [("cluster", cluster), ("node", node.key), ("device", device.key), *links]
         if ("memory", device.memory.key) in self._entries:
             used.insert(3, ("memory", device.memory.key))
+        if device.memory.dram is not None:
+            used.append(("dram", device.memory.dram.key))
         documents = [self._entries[part].document for part in used]
         return SystemSpec(
             key=key,
@@ -128,12 +126,31 @@ class Library:
         """The device of this key with its memory."""
         form = self.form(DeviceForm, key)
         if isinstance(form.memory, InlineMemory):
-            return form.build(replace(form.memory.build(), key=f"{key} (its own file)"))
+            document = self._entry(DeviceForm, key).document
+            memory = self._built_memory(form.memory, document, ("memory",))
+            return form.build(replace(memory, key=f"{key} (its own file)"))
         return form.build(self.memory(self._named(DeviceForm, key, MemoryForm, "memory")))
 
     def memory(self, key: str) -> MemorySpec:
         """The memory of this key."""
-        return self.form(MemoryForm, key).build()
+        return self._built_memory(self.form(MemoryForm, key), self._entry(MemoryForm, key).document, ())
+
+    def dram(self, key: str) -> DramSpec:
+        """The DRAM family of this key."""
+        return self.form(DramForm, key).build()
+
+    def _built_memory(self, form: MemoryForm, document: Document, path: tuple[str, ...]) -> MemorySpec:
+        """The record of a memory at this path of a document, checked against its DRAM family."""
+        if form.family is None:
+            return form.build(None)
+        known = self.keys("dram")
+        if form.family not in known:
+            raise InputError(document.place((*path, "family"), unknown_key("dram", form.family, known)))
+        dram = self.dram(form.family)
+        problems = [document.place((*path, problem.path), problem) for problem in form.contradictions(dram)]
+        if problems:
+            raise InputError(*problems)
+        return form.build(dram)
 
     def link(self, key: str) -> LinkSpec:
         """The link of this key."""
@@ -165,10 +182,10 @@ class Library:
     def _entry(self, form: type[Form], key: str) -> _Entry:
         part = _PART_OF_FORM[form]
         if (part, key) not in self._files:
-            raise InputError(_unknown(part, key, self.keys(part)))
+            raise InputError(unknown_key(part, key, self.keys(part)))
         if (part, key) not in self._entries:
             document = read_document(*self._files[part, key])
-            self._entries[part, key] = _Entry(_checked(form, document, key), document)
+            self._entries[part, key] = _Entry(checked(form, document, key), document)
         return self._entries[part, key]
 
     def _named(self, form: type[Form], key: str, below: type[Form], field: str) -> str:
@@ -176,7 +193,7 @@ class Library:
         entry, part = self._entry(form, key), _PART_OF_FORM[below]
         named = str(getattr(entry.form, field))
         if (part, named) not in self._files:
-            raise InputError(entry.document.place((field,), _unknown(part, named, self.keys(part))))
+            raise InputError(entry.document.place((field,), unknown_key(part, named, self.keys(part))))
         return named
 
     def _system_key(self, name: str) -> str:
@@ -187,7 +204,7 @@ class Library:
         for key in keys:
             aliases |= {_folded(alias): key for alias in self.form(ClusterForm, key).aliases}
         if _folded(name) not in aliases:
-            raise InputError(_unknown("system", name, sorted({*keys, *aliases})))
+            raise InputError(unknown_key("system", name, sorted({*keys, *aliases})))
         return aliases[_folded(name)]
 
     def _add(self, directory: Path) -> None:
@@ -261,84 +278,26 @@ def load_prices(directories: tuple[Path, ...] = ()) -> tuple[PriceQuote, ...]:
     return library(directories).prices()
 
 
-def check_file(path: Path) -> list[str]:
-    """What a forecast that uses this hardware file will assume, one line a figure.
-
-    Raises:
-        InputError: with every problem of the file; where its form is right, with every reference that is not.
-    """
-    document = read_document(path)
-    form = _checked(_form_type(document), document, path.stem)
-    problems = list(_reference_problems(form, path, document))
-    if problems:
-        raise InputError(*problems)
-    alone = isinstance(form, DeviceForm) and form.key not in library().keys("device")
-    return [*assumptions_of(form), *(_surroundings() if alone else ())]
-
-
-def assumptions_of(form: BaseModel, path: str = "") -> Iterator[str]:
-    """One line for every figure of a form that is assumed, and every optional one that is not given."""
-    for name in type(form).model_fields:
-        if name not in _PARTS_THAT_MAY_LACK:
-            yield from _assumptions(f"{path}{name}", getattr(form, name))
-
-
-def _surroundings() -> Iterator[str]:
-    """What is assumed around a device whose file is a system by itself."""
-    for file in _yaml_files(files("hardware_specs") / "defaults"):
-        document = read_document(file, f"defaults/{file.name}")
-        form = validate_document(_form_type(document), document)
-        yield f"{form.part}: not given; {form.name}"
-        yield from assumptions_of(form, f"{form.part}.")
-        if isinstance(form, NodeForm):
-            links = ("scale_up_link", "host_link", "nic")
-            yield from (f"node.{field} = {getattr(form, field)} ({document.file})" for field in links)
-
-
-def _assumptions(path: str, value: object) -> Iterator[str]:
-    if value is None:
-        yield f"{path}: not given"
-    elif isinstance(value, BaseModel):
-        yield from assumptions_of(value, f"{path}.")
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _assumptions(f"{path}.{key}", item)
-    elif isinstance(value, Quantity) and value.kind is Kind.ASSUMED:
-        why = "; ".join(part for part in (value.source, value.note) if part)
-        yield f"{path} = {value.written()} ({why})"
-
-
 def _part_of(path: Path) -> str:
     """The part that a file says it holds; empty where it cannot be read, which its reader will say."""
     data = read_document(path).data if path.is_file() else None
     return str(data.get("part", "")) if isinstance(data, dict) else ""
 
 
-def _form_type(document: Document) -> type[Form]:
-    part = document.data.get("part") if isinstance(document.data, dict) else None
-    if not isinstance(part, str) or part not in PARTS:
-        given = "" if part is None else repr(part)
-        problem = Problem(f"must be one of {', '.join(PARTS)}", given, suggestion=nearest(str(part), PARTS))
-        raise InputError(document.place(("part",), problem))
-    return PARTS[part][1]
+def checked(form: type[FormT], document: Document, stem: str) -> FormT:
+    """The form of a document, whose key must be its file's name.
 
-
-def _checked(form: type[FormT], document: Document, stem: str) -> FormT:
+    Raises:
+        InputError: with every problem of the file.
+    """
     found = validate_document(form, document)
     if found.key != stem:
         raise InputError(document.place(("key",), Problem(f"must be the file's name, {stem}", found.key)))
     return found
 
 
-def _reference_problems(form: Form, path: Path, document: Document) -> Iterator[Problem]:
-    beside = {file.stem for file in path.parent.glob("*.yaml")}
-    for field, part in _REFERENCES.items():
-        key, known = getattr(form, field, None), library().keys(part)
-        if isinstance(key, str) and key not in known and key not in beside:
-            yield document.place((field,), _unknown(part, key, known))
-
-
-def _unknown(part: str, key: str, known: Sequence[str]) -> Problem:
+def unknown_key(part: str, key: str, known: Sequence[str]) -> Problem:
+    """What is said of a key that no part has."""
     return Problem(f"must be the key of a {part}", key, suggestion=nearest(_folded(key), known))
 
 
@@ -350,7 +309,8 @@ def _stem(file: Traversable) -> str:
     return file.name.removesuffix(".yaml")
 
 
-def _yaml_files(folder: Traversable) -> list[Traversable]:
+def yaml_files(folder: Traversable) -> list[Traversable]:
+    """The YAML files of a folder, by name; none where there is no folder."""
     if not folder.is_dir():
         return []
     return sorted(

@@ -28,15 +28,38 @@ PEAK_OF_DTYPE = {
 
 
 @dataclass(frozen=True)
+class DramSpec:
+    """A family of DRAM: data pins of one stack, chip or channel, the rates of a pin, energy of an access."""
+
+    key: str
+    name: str
+    unit: str
+    data_pins: Quantity
+    pin_rate_min_bytes_per_s: Quantity
+    pin_rate_max_bytes_per_s: Quantity
+    energy_j_per_byte: Quantity
+
+
+@dataclass(frozen=True)
 class MemorySpec:
-    """A memory of a device: stacks or channels, capacity as the driver reports it, peak bandwidth."""
+    """A memory of a device: capacity as the driver reports it, bandwidth, and the DRAM that it is built of.
+
+    `n_units` counts the family's units (stacks of HBM, chips of GDDR, channels of DDR and LPDDR).
+    """
 
     key: str
     name: str
     technology: str
     capacity_bytes: Quantity
     bandwidth_bytes_per_s: Quantity
-    n_stacks: Quantity | None = None
+    dram: DramSpec | None = None
+    n_units: Quantity | None = None
+    pin_rate_bytes_per_s: Quantity | None = None
+
+    @property
+    def energy_j_per_byte(self) -> Quantity | None:
+        """Energy of moving a byte to or from the DRAM, where the family is known."""
+        return self.dram.energy_j_per_byte if self.dram else None
 
 
 @dataclass(frozen=True)

@@ -265,8 +265,8 @@ def _memory_bandwidth(device: DeviceSpec) -> float:
 
 
 def _stack_bandwidth(device: DeviceSpec) -> float:
-    assert device.memory.n_stacks is not None
-    return device.memory.bandwidth_bytes_per_s.value / device.memory.n_stacks.value
+    assert device.memory.n_units is not None
+    return device.memory.bandwidth_bytes_per_s.value / device.memory.n_units.value
 
 
 def _fp16_peak(device: DeviceSpec) -> float:

@@ -34,6 +34,7 @@ UNITS |= {f"{p}s": ("s", f) for p, f in ({"": 1.0} | _SMALL).items()} | {
 }
 UNITS |= {f"{p}J": ("j", f) for p, f in ({"": 1.0, "k": 1e3, "M": 1e6} | _SMALL).items()}
 UNITS |= {f"{p}J/B": ("j_per_byte", f) for p, f in ({"": 1.0} | _SMALL).items()}
+UNITS |= {f"{p}J/bit": ("j_per_byte", 8 * f) for p, f in ({"": 1.0} | _SMALL).items()}
 UNITS |= {f"{p}J/FLOP": ("j_per_flop", f) for p, f in ({"": 1.0} | _SMALL).items()}
 UNITS |= {"USD": ("usd", 1.0), "kUSD": ("usd", 1e3), "USD/h": ("usd_per_hour", 1.0)}
 UNITS |= {"USD/kWh": ("usd_per_j", 1 / 3.6e6), "g/kWh": ("g_per_j", 1 / 3.6e6)}

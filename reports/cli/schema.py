@@ -14,6 +14,7 @@ FORMATS = {
     "stack": ("simulator.stacks.model", "StackFile"),
     "model": ("model_graphs.architectures", "AnyConfig"),
     "device": ("hardware_specs.forms", "DeviceForm"),
+    "dram": ("hardware_specs.forms", "DramForm"),
     "memory": ("hardware_specs.forms", "MemoryForm"),
     "link": ("hardware_specs.forms", "LinkForm"),
     "node": ("hardware_specs.forms", "NodeForm"),

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from hardware_specs.library import check_file, list_systems, load_system
+from hardware_specs.checks import check_file
+from hardware_specs.library import list_systems, load_system
 from hardware_specs.parts import SystemSpec
 from reports.cli.catalogue import Shown, add_actions, dispatch
 from reports.figures import figure_json, figure_table

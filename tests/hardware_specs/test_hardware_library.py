@@ -4,12 +4,11 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from hardware_specs.checks import assumptions_of, check_file
 from hardware_specs.forms import Form
 from hardware_specs.library import (
     PARTS,
     Library,
-    assumptions_of,
-    check_file,
     library,
     list_systems,
     load_device,
@@ -87,7 +86,7 @@ def test_the_parts_of_a_system_are_those_of_their_own_files() -> None:
     assert system.device.memory == load_memory("hbm3e_h200_141gb")
     assert system.node == load_node("hgx_h200")
     assert system.node.nic == load_link("connectx7_400")
-    assert len(system.files) == 7
+    assert len(system.files) == 8
 
 
 def test_nvlink_reaches_the_node_or_the_rack_and_the_nic_beyond() -> None:
@@ -196,7 +195,7 @@ def test_check_says_what_will_be_assumed(tmp_path: Path) -> None:
 def test_an_optional_figure_that_is_absent_is_said() -> None:
     form = library().form(PARTS["memory"][1], "article_r1_memory")
     assert isinstance(form, Form)
-    assert "stack_count: not given" in list(assumptions_of(form))
+    assert "unit_count: not given" in list(assumptions_of(form))
 
 
 def test_the_hash_follows_the_content_and_nothing_else(tmp_path: Path) -> None:

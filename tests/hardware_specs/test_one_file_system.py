@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hardware_specs.library import check_file, list_systems, load_device, load_system
+from hardware_specs.checks import check_file
+from hardware_specs.library import list_systems, load_device, load_system
 from hardware_specs.records.errors import InputError
 
 CARD = """\
