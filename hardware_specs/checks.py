@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from hardware_specs.forms import DeviceForm, DramForm, Form, InlineMemory, MemoryForm, NodeForm
+from hardware_specs.forms import DeviceForm, DramForm, Form, MemoryForm, NodeForm
 from hardware_specs.library import PARTS, REFERENCES, checked, library, unknown_key, yaml_files
 from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.quantities import Kind, Quantity
@@ -85,8 +85,7 @@ def _reference_problems(form: Form, path: Path, document: Document) -> Iterator[
 
 def _memory_problems(form: Form, path: Path, document: Document) -> Iterator[Problem]:
     """Where a memory contradicts its DRAM family, of the package or in the file beside it."""
-    inline = isinstance(form, DeviceForm) and isinstance(form.memory, InlineMemory)
-    memory, at = (form.memory, ("memory",)) if inline else (form, ())
+    memory, at = (form.memory, ("memory",)) if isinstance(form, DeviceForm) else (form, ())
     if not isinstance(memory, MemoryForm) or memory.family is None:
         return
     beside = path.with_name(f"{memory.family}.yaml")
@@ -95,7 +94,7 @@ def _memory_problems(form: Form, path: Path, document: Document) -> Iterator[Pro
     elif beside.is_file():
         dram = checked(DramForm, read_document(beside), beside.stem).build()
     else:
-        if inline:
+        if at:  # a reference inside a device's file is none of the form's own
             yield document.place((*at, "family"), unknown_key("dram", memory.family, library().keys("dram")))
         return
     for problem in memory.contradictions(dram):
