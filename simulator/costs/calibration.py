@@ -6,7 +6,7 @@ one with a weaker grade and a wider interval; it never invents constants.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache, reduce
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -21,6 +21,7 @@ from hardware_specs.records.evidence import Grade
 from hardware_specs.records.quantities import Kind, parse_quantity, unit_factor
 from hardware_specs.records.yaml_reader import validate_file
 from simulator.costs.bandwidth import BandwidthConstants
+from simulator.costs.calibrated import Calibrated, DeviceCalibration
 from simulator.costs.collectives import (
     BulkExchangeConstants,
     CustomAllReduceConstants,
@@ -30,10 +31,11 @@ from simulator.costs.collectives import (
 from simulator.costs.decode import DecodeConstants
 from simulator.costs.figures import DeviceFigures
 from simulator.costs.gemm import GemmConstants
-from simulator.costs.generations import GENERATIONS, distance
+from simulator.costs.generations import GENERATIONS
 from simulator.costs.moe import MoeConstants
 from simulator.costs.numerics import constant_specs
 from simulator.costs.prefill import PrefillConstants
+from simulator.costs.transfer import Carried, carried
 
 SCHEMA_VERSION = 1
 
@@ -51,6 +53,10 @@ CONSTANTS_OF_FAMILY: dict[str, type[Any]] = {
     "ep_bulk": BulkExchangeConstants,
     "bandwidth": BandwidthConstants,
 }
+
+
+#: device, family, dtype and kernels of a question to other devices
+_Asked = tuple[DeviceFigures, str, str, tuple[str, ...]]
 
 
 class _Strict(BaseModel):
@@ -115,24 +121,6 @@ class TransferFile(_Strict):
 
 
 @dataclass(frozen=True)
-class Calibrated:
-    """Constants of one kernel on one device, ready for its formula."""
-
-    family: str
-    dtype: str
-    kernel: str
-    device: str
-    constants: Any
-    log_half_width: float
-    source: str
-
-    @property
-    def label(self) -> str:
-        """Family, dtype and kernel library."""
-        return f"{self.family} {self.dtype} {self.kernel}"
-
-
-@dataclass(frozen=True)
 class Choice:
     """Constants chosen for a call, with what choosing them costs in certainty."""
 
@@ -143,25 +131,6 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class DeviceCalibration:
-    """All entries of one device."""
-
-    device: str
-    architecture: str
-    entries: tuple[Calibrated, ...]
-
-    def get(self, family: str, dtype: str, kernel: str) -> Calibrated | None:
-        """The entry, or None."""
-        keys = (family, dtype, kernel)
-        return next((e for e in self.entries if (e.family, e.dtype, e.kernel) == keys), None)
-
-    def under(self, other: "DeviceCalibration") -> "DeviceCalibration":
-        """These entries and the other's, which win where both have one."""
-        named = {(e.family, e.dtype, e.kernel): e for e in (*self.entries, *other.entries)}
-        return DeviceCalibration(self.device, self.architecture, tuple(named.values()))
-
-
-@dataclass(frozen=True)
 class Calibrations:
     """Calibration files by device, each read when it is first needed, and the transfer widths."""
 
@@ -169,6 +138,7 @@ class Calibrations:
     transfer: TransferFile
     over: tuple[DeviceCalibration, ...] = ()  # entries that stand in for those of the files
     _read: dict[str, DeviceCalibration] = field(default_factory=dict, repr=False, compare=False)
+    _lent: dict[_Asked, Carried | None] = field(default_factory=dict, repr=False, compare=False)
 
     def device(self, key: str) -> DeviceCalibration | None:
         """The calibration of a device, or None."""
@@ -203,11 +173,11 @@ class Calibrations:
         candidates = tuple(kernels)
         if own := self.own(device, family, dtype, candidates):
             return own[0]
-        near = sorted(self.devices, key=lambda known: distance(device.architecture, known.architecture))
-        for known in near:
-            for kernel in candidates:
-                if entry := known.get(family, dtype, kernel):
-                    return self._carried(device, known, entry)
+        key = (device, family, dtype, candidates)
+        if key not in self._lent:
+            self._lent[key] = carried(self.devices, device, family, dtype, candidates)
+        if lent := self._lent[key]:
+            return self._carried(device, lent)
         raise InputError(
             Problem(
                 f"a kernel must be calibrated on some device: {family} {dtype} ({' or '.join(candidates)})",
@@ -227,14 +197,16 @@ class Calibrations:
             if entry
         )
 
-    def _carried(self, device: DeviceFigures, known: DeviceCalibration, entry: Calibrated) -> Choice:
-        """Constants of one device with the datasheet of another: a weaker grade and a wider interval."""
-        widths = self.transfer.families[entry.family]
-        within = known.architecture == device.architecture
-        width = widths.within_architecture if within else widths.across_architectures
+    def _carried(self, device: DeviceFigures, lent: Carried) -> Choice:
+        """Constants of other devices with the datasheet of this one: a weaker grade, a wider interval."""
+        first = lent.lenders[0]
+        widths = self.transfer.families[first.family]
+        width = widths.within_architecture if lent.within_architecture else widths.across_architectures
         grade = Grade.C if device.architecture in GENERATIONS else Grade.D
-        evidence = f"{entry.label} of {known.device} with the datasheet of {device.key}: {entry.source}"
-        return Choice(entry, grade, max(width, entry.log_half_width), evidence)
+        names = " and ".join(entry.device for entry in lent.lenders)
+        entry = replace(first, device=names, constants=lent.constants)
+        evidence = f"{entry.label} of {names} with the datasheet of {device.key}: {entry.source}"
+        return Choice(entry, grade, max(width, *(one.log_half_width for one in lent.lenders)), evidence)
 
 
 def read_constants(entry: EntryFile, file: str) -> Any:
@@ -269,7 +241,8 @@ def _calibrated(entry: EntryFile, device: str, file: str) -> Calibrated:
 def _device_calibration(file: Traversable | Path) -> DeviceCalibration:
     read = validate_file(CalibrationFile, file, file.name)
     entries = tuple(_calibrated(entry, read.device, file.name) for entry in read.entries)
-    return DeviceCalibration(read.device, read.architecture, entries)
+    bandwidth = parse_quantity(str(read.figures["bandwidth"]), "bytes_per_s")
+    return DeviceCalibration(read.device, read.architecture, bandwidth / float(read.figures["n_sm"]), entries)
 
 
 def read_calibration(path: Path, system: str) -> DeviceCalibration:

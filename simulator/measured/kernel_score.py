@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.costs.calibration import Calibrated, shipped_calibrations
+from simulator.costs.calibrated import Calibrated
+from simulator.costs.calibration import shipped_calibrations
 from simulator.costs.estimates import FloatArray
 from simulator.measured.kernel_calibrate import Errors, FittedCase, errors_of
 from simulator.measured.kernel_case import KernelCase

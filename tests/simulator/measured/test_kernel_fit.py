@@ -14,8 +14,9 @@ from simulator.measured import kernel_attention_tables, kernel_map, kernel_moe_t
 from simulator.measured.kernel_calibrate import Errors, FittedCase, errors_of, pooled, write_device
 from simulator.measured.kernel_case import KernelCase, KernelTable, columns_of, with_site
 from simulator.measured.kernel_cases import DEVICES, all_cases
-from simulator.measured.kernel_map import fit, sampled, soft_l1
+from simulator.measured.kernel_map import fit, sampled
 from simulator.measured.kernel_split import Part, part_of
+from simulator.measured.map_fit import soft_l1
 from simulator.measured.silicon import is_installed
 
 #: constants of a made-up device, away from the medians of the priors
