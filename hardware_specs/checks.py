@@ -6,11 +6,12 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from hardware_specs.forms import DeviceForm, DramForm, Form, MemoryForm, NodeForm
+from hardware_specs.forms import DeviceForm, DramForm, Form, MemoryForm
 from hardware_specs.library import PARTS, REFERENCES, checked, library, unknown_key, yaml_files
 from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.quantities import Kind, Quantity
 from hardware_specs.records.yaml_reader import Document, read_document, validate_document
+from hardware_specs.server_forms import NodeForm
 
 #: blocks of a form whose absence is no gap
 _PARTS_THAT_MAY_LACK = frozenset(

@@ -1,7 +1,7 @@
 """What each kind of hardware file must hold, as pydantic models; `build` turns a form into its frozen record.
 
 A file says its `part`, its `key` (the file's name) and its figures; it names other parts by key, which
-`library` resolves.
+`library` resolves. Here are devices and their memories; `server_forms` has what stands around them.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 
 from hardware_specs.dram import bandwidth_problems, pin_bandwidth, rate_problems
 from hardware_specs.engines import EngineSpec
-from hardware_specs.parts import ClusterSpec, DeviceSpec, DramSpec, LinkSpec, MemorySpec, NodeSpec
+from hardware_specs.parts import DeviceSpec, DramSpec, MemorySpec
 from hardware_specs.records.errors import InputError, Problem
 from hardware_specs.records.fields import (
     BytesPerSecondQ,
@@ -21,8 +21,6 @@ from hardware_specs.records.fields import (
     FractionQ,
     HzQ,
     JoulesPerByteQ,
-    SecondsQ,
-    UsdPerHourQ,
     WattsQ,
 )
 from hardware_specs.records.quantities import Quantity
@@ -171,87 +169,3 @@ class DeviceForm(Form):
             aliases=self.aliases,
             engine=self.engine,
         )
-
-
-class LinkForm(Form):
-    """A link between two endpoints."""
-
-    part: Literal["link"]
-    technology: str
-    bandwidth: BytesPerSecondQ = Field(description="per device (or port) and direction")
-    latency: SecondsQ = Field(description="of an empty message")
-
-    def build(self) -> LinkSpec:
-        """The record."""
-        return LinkSpec(self.key, self.name, self.technology, self.bandwidth, self.latency)
-
-
-class NodeForm(Form):
-    """A server."""
-
-    part: Literal["node"]
-    device: Key
-    device_count: CountQ
-    scale_up_link: Key
-    scale_up_count: CountQ = Field(
-        description="devices that the scale-up fabric joins; more than a node's in a rack"
-    )
-    host_link: Key
-    nic: Key
-    nics_per_device: CountQ
-    host_memory: BytesQ
-    host_power: WattsQ | None = None
-    host_memory_bandwidth: BytesPerSecondQ | None = Field(None, description="of all sockets, peak")
-    host_bf16_peak: FlopPerSecondQ | None = Field(None, description="of all sockets, dense")
-    storage_bandwidth: BytesPerSecondQ | None = Field(None, description="sequential reads of local drives")
-
-    def build(self, scale_up: LinkSpec, host_link: LinkSpec, nic: LinkSpec) -> NodeSpec:
-        """The record with its links."""
-        return NodeSpec(
-            key=self.key,
-            name=self.name,
-            device_key=self.device,
-            n_devices=self.device_count,
-            scale_up=scale_up,
-            n_scale_up_devices=self.scale_up_count,
-            host_link=host_link,
-            nic=nic,
-            nics_per_device=self.nics_per_device,
-            host_memory_bytes=self.host_memory,
-            host_power_w=self.host_power,
-            host_memory_bandwidth_bytes_per_s=self.host_memory_bandwidth,
-            host_bf16_peak_flop_per_s=self.host_bf16_peak,
-            storage_bandwidth_bytes_per_s=self.storage_bandwidth,
-        )
-
-
-class ClusterForm(Form):
-    """Identical nodes on one scale-out fabric. Its key is the key of the system that a deployment names."""
-
-    part: Literal["cluster"]
-    aliases: tuple[str, ...] = ()
-    node: Key
-    max_nodes: CountQ
-
-    def build(self) -> ClusterSpec:
-        """The record."""
-        return ClusterSpec(self.key, self.name, self.node, self.max_nodes, aliases=self.aliases)
-
-
-class PriceForm(BaseModel):
-    """What one market asked for a device-hour of a system at a time."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    system: Key
-    market: Annotated[str, Field(min_length=1, description="who sells: specialty cloud, hyperscaler, ...")]
-    bound: Literal["low", "typical", "high"]
-    as_of: Annotated[str, Field(pattern=r"^\d{4}-\d{2}$", description="month of the price, YYYY-MM")]
-    price: UsdPerHourQ
-
-
-class PriceListForm(Form):
-    """A dated list of prices of device-hours."""
-
-    part: Literal["price_list"]
-    prices: tuple[PriceForm, ...]

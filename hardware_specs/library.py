@@ -12,21 +12,12 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TypeVar
 
-from hardware_specs.forms import (
-    ClusterForm,
-    DeviceForm,
-    DramForm,
-    Form,
-    InlineMemory,
-    LinkForm,
-    MemoryForm,
-    NodeForm,
-    PriceListForm,
-)
+from hardware_specs.forms import DeviceForm, DramForm, Form, InlineMemory, MemoryForm
 from hardware_specs.parts import DeviceSpec, DramSpec, LinkSpec, MemorySpec, NodeSpec, PriceQuote, SystemSpec
 from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.hashing import content_hash
 from hardware_specs.records.yaml_reader import Document, read_document, validate_document
+from hardware_specs.server_forms import ClusterForm, LinkForm, NodeForm, PriceListForm
 
 FormT = TypeVar("FormT", bound=Form)
 

@@ -115,8 +115,19 @@ class LinkSpec:
 
 
 @dataclass(frozen=True)
+class GroupLink:
+    """What a group of a size reaches: bus bandwidth of a large all-reduce, latency of a small one."""
+
+    bandwidth_bytes_per_s: Quantity
+    latency_s: Quantity
+
+
+@dataclass(frozen=True)
 class NodeSpec:
-    """A server: identical devices, the fabric between them, and what connects it to the world."""
+    """A server: identical devices, the fabric between them, and what connects it to the world.
+
+    Where `scale_up_by_group` is not empty, it says better than `scale_up` what a group of devices reaches.
+    """
 
     key: str
     name: str
@@ -132,6 +143,18 @@ class NodeSpec:
     host_memory_bandwidth_bytes_per_s: Quantity | None = None
     host_bf16_peak_flop_per_s: Quantity | None = None
     storage_bandwidth_bytes_per_s: Quantity | None = None
+    scale_up_by_group: Mapping[int, GroupLink] = field(default_factory=dict)
+
+    def scale_up_of(self, n_ranks: int) -> GroupLink:
+        """Bandwidth and latency of the scale-up fabric among this many devices.
+
+        Of the smallest described group that holds them, or of the largest one; where no group is described,
+        of the link.
+        """
+        groups = self.scale_up_by_group
+        if not groups:
+            return GroupLink(self.scale_up.bandwidth_bytes_per_s, self.scale_up.latency_s)
+        return groups[min((size for size in groups if size >= n_ranks), default=max(groups))]
 
 
 @dataclass(frozen=True)
@@ -180,5 +203,5 @@ class SystemSpec:
     def link_bandwidth_bytes_per_s(self, n_ranks: int) -> float:
         """Per device and direction: the scale-up fabric as far as it reaches, the NICs beyond it."""
         if n_ranks <= self.scale_up_devices:
-            return self.node.scale_up.bandwidth_bytes_per_s.value
+            return self.node.scale_up_of(n_ranks).bandwidth_bytes_per_s.value
         return self.node.nic.bandwidth_bytes_per_s.value * self.node.nics_per_device.value

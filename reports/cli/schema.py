@@ -16,9 +16,9 @@ FORMATS = {
     "device": ("hardware_specs.forms", "DeviceForm"),
     "dram": ("hardware_specs.forms", "DramForm"),
     "memory": ("hardware_specs.forms", "MemoryForm"),
-    "link": ("hardware_specs.forms", "LinkForm"),
-    "node": ("hardware_specs.forms", "NodeForm"),
-    "cluster": ("hardware_specs.forms", "ClusterForm"),
+    "link": ("hardware_specs.server_forms", "LinkForm"),
+    "node": ("hardware_specs.server_forms", "NodeForm"),
+    "cluster": ("hardware_specs.server_forms", "ClusterForm"),
 }
 
 
