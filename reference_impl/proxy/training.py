@@ -1,7 +1,7 @@
 """The proxy's recipe: a small V3 trained from a seed, first on short passages and at the end on long ones.
 
 AdamW with a warm-up and a cosine; experts are balanced without an auxiliary loss, by moving each router's
-correction bias against its experts' load. About 250 CPU-seconds.
+correction bias against its experts' load. What one processor core needs for it is in the command's help.
 
 References: DeepSeek-V3 report (arXiv 2412.19437) sections 2.1.2 and 4.2.
 """
@@ -48,6 +48,8 @@ CONFIG = DeepSeekV3Config(
     rope_scaling=None,
 )
 Tell = Callable[[int, int], None]
+#: the loss of bytes [B, S] and those that follow each [B, S]
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -74,64 +76,88 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained proxy with what identifies it and its last training loss (nats a byte)."""
+    """A trained proxy with what identifies it and its last training loss (nats a byte).
+
+    `mtp_loss` is that of its multi-token prediction module, where it has one.
+    """
 
     model: Decoder
     seed: int
     recipe: Recipe
     corpus_hash: str
     training_loss: float
+    mtp_loss: float | None = None
 
     @property
     def identity(self) -> dict[str, str]:
         """What a checkpoint records."""
         facts = {"seed": self.seed, "corpus": self.corpus_hash, "training_loss": f"{self.training_loss:.4f}"}
-        return {name: str(value) for name, value in {**facts, **asdict(self.recipe)}.items()}
+        module = {} if self.mtp_loss is None else {"mtp_loss": f"{self.mtp_loss:.4f}"}
+        return {name: str(value) for name, value in {**facts, **module, **asdict(self.recipe)}.items()}
 
 
 def train(
-    corpus: Corpus, seed: int, recipe: Recipe | None = None, tell: Tell = lambda done, of: None
+    corpus: Corpus,
+    seed: int,
+    recipe: Recipe | None = None,
+    tell: Tell = lambda done, of: None,
+    config: DeepSeekV3Config = CONFIG,
 ) -> Trained:
     """The proxy of this seed. The same corpus, seed, recipe and number of threads give the same weights."""
     recipe = recipe or Recipe()
     torch.manual_seed(seed)
-    model = build_model(CONFIG.blueprint)
-    _initialise(model)
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    others = [p for p in model.parameters() if p.dim() == 1]
-    groups = [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.95))
+    model = build_model(config.blueprint)
+    initialise(model, config.num_hidden_layers)
+
+    def loss_of(ids_BS: Tensor, next_BS: Tensor) -> Tensor:
+        return cross_entropy(model(ids_BS, positions_of(ids_BS))[0], next_BS)
+
+    loss = fit(model, loss_of, corpus, seed, recipe, tell)
+    return Trained(model, seed, recipe, corpus.hash, loss)
+
+
+def fit(learned: nn.Module, loss_of: Loss, corpus: Corpus, seed: int, recipe: Recipe, tell: Tell) -> float:
+    """The last loss (nats a byte) of training the weights of `learned`, and no others, by the recipe."""
+    optimiser = _optimiser(learned, recipe)
     short = Windows(corpus.training, recipe.short_length, seed)
     long = Windows(corpus.training, recipe.long_length, seed + 1)
     first_long = round(recipe.steps * (1 - recipe.long_share))
     loss = math.inf
-    with plain_kernels(), _trainable(model), _expert_loads(model) as loads:
+    with plain_kernels(), _trainable(learned), _expert_loads(learned) as loads:
         for step in range(recipe.steps):
             is_long = step >= first_long
             batch = long.draw(recipe.long_count) if is_long else short.draw(recipe.short_count)
-            loss = _step(model, optimiser, batch, recipe.rate(step))
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.rate(step)
+            loss = _step(learned, optimiser, loss_of(*batch))
             _balance(loads, recipe.bias_step)
             tell(step + 1, recipe.steps)
-    return Trained(model, seed, recipe, corpus.hash, loss)
+    return loss
 
 
-def _step(
-    model: Decoder, optimiser: torch.optim.Optimizer, batch: tuple[Tensor, Tensor], rate: float
-) -> float:
+def _optimiser(learned: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW that leaves vectors without decay."""
+    matrices = [p for p in learned.parameters() if p.dim() > 1]
+    others = [p for p in learned.parameters() if p.dim() == 1]
+    groups = [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.95))
+
+
+def _step(learned: nn.Module, optimiser: torch.optim.Optimizer, loss: Tensor) -> float:
     """The loss of one step (nats a byte), after which the weights are moved."""
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-    ids_BS, next_BS = batch
-    logits_BSW = model(ids_BS, positions_of(ids_BS))[0]
-    loss = F.cross_entropy(logits_BSW.flatten(0, 1), next_BS.flatten())
     optimiser.zero_grad()
     loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    nn.utils.clip_grad_norm_(learned.parameters(), 1.0)
     optimiser.step()
     return loss.item()
+
+
+def cross_entropy(logits_BSW: Tensor, next_BS: Tensor) -> Tensor:
+    """The mean loss over all positions, nats a byte."""
+    return F.cross_entropy(logits_BSW.flatten(0, 1), next_BS.flatten())
 
 
 def positions_of(ids_BS: Tensor) -> Tensor:
@@ -140,9 +166,9 @@ def positions_of(ids_BS: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _initialise(model: nn.Module) -> None:
+def initialise(model: nn.Module, n_layers: int) -> None:
     """Normal weights, smaller where a branch joins the residual stream; norms at one, biases at zero."""
-    joins = 0.02 / math.sqrt(2 * CONFIG.num_hidden_layers)
+    joins = 0.02 / math.sqrt(2 * n_layers)
     for name, weight in model.named_parameters():
         if weight.dim() == 1:
             weight.fill_(1.0)
