@@ -4,7 +4,7 @@ The package's own files are always there; directories of the user may add parts 
 file is known by its `part` and its `key`, which is also its name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
@@ -16,6 +16,7 @@ from hardware_specs.forms import DeviceForm, DramForm, Form, InlineMemory, Memor
 from hardware_specs.parts import DeviceSpec, DramSpec, LinkSpec, MemorySpec, NodeSpec, PriceQuote, SystemSpec
 from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.hashing import content_hash
+from hardware_specs.records.name_table import read_names
 from hardware_specs.records.yaml_reader import Document, read_document, validate_document
 from hardware_specs.server_forms import ClusterForm, LinkForm, NodeForm, PriceListForm
 
@@ -195,7 +196,7 @@ class Library:
         for key in keys:
             aliases |= {_folded(alias): key for alias in self.form(ClusterForm, key).aliases}
         if _folded(name) not in aliases:
-            raise InputError(unknown_key("system", name, sorted({*keys, *aliases})))
+            raise InputError(_no_system(name, sorted({*keys, *aliases})))
         return aliases[_folded(name)]
 
     def _add(self, directory: Path) -> None:
@@ -290,6 +291,20 @@ def checked(form: type[FormT], document: Document, stem: str) -> FormT:
 def unknown_key(part: str, key: str, known: Sequence[str]) -> Problem:
     """What is said of a key that no part has."""
     return Problem(f"must be the key of a {part}", key, suggestion=nearest(_folded(key), known))
+
+
+@lru_cache(maxsize=1)
+def unmodelled_systems() -> Mapping[str, str]:
+    """Why there is no system under a name that measured rows have, by the name as aliases are compared."""
+    names = read_names(files("hardware_specs") / "unmodelled.yaml", "hardware_specs/unmodelled.yaml")
+    return {_folded(name): reason for name, reason in names.items()}
+
+
+def _no_system(name: str, known: Sequence[str]) -> Problem:
+    """The reason that a table gives for there being no such system, else the nearest name."""
+    if reason := unmodelled_systems().get(_folded(name)):
+        return Problem(f"system must be described; not: {reason}", repr(name), path="system")
+    return unknown_key("system", name, known)
 
 
 def _folded(name: str) -> str:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.evidence import Grade
 from hardware_specs.records.hashing import content_hash
+from hardware_specs.records.name_table import read_names
 from hardware_specs.records.quantities import Kind
 from hardware_specs.records.yaml_reader import validate_file
 from model_graphs.architectures import ARCHITECTURES, ArchitectureConfig
@@ -38,13 +39,6 @@ class Provenance(_Record):
     kind: Kind
     source: str = Field(min_length=1)
     fields: tuple[str, ...] = ()
-
-
-class _NameFile(_Record):
-    """A table of names: of a model's key, or of why there is no model."""
-
-    schema_version: Literal[1]
-    names: dict[str, str]
 
 
 class _ModelFile(_Record):
@@ -210,8 +204,7 @@ def _names() -> Mapping[str, ModelRecord]:
 
 
 def _name_file(stem: str) -> Mapping[str, str]:
-    file = files("model_graphs") / f"{stem}.yaml"
-    return validate_file(_NameFile, file, f"model_graphs/{stem}.yaml").names
+    return read_names(files("model_graphs") / f"{stem}.yaml", f"model_graphs/{stem}.yaml")
 
 
 def _keys() -> list[str]:

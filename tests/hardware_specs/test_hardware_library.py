@@ -36,9 +36,28 @@ latency: {value: 5, unit: us, source: a guess, kind: assumed}
 
 
 def test_the_canonical_systems_are_there() -> None:
-    nvidia = {"a100_sxm_80gb", "h100_sxm", "h200_sxm", "b200_sxm", "gb200", "b300_sxm", "gb300"}
-    boxes = {"l40s", "rtx_pro_6000", "arc_pro_b60"}
-    assert set(list_systems()) >= nvidia | boxes | {"article_r1_accelerator"}
+    boards = {
+        *(
+            "v100_sxm_32gb",
+            "a100_sxm_40gb",
+            "a100_sxm_80gb",
+            "h100_sxm",
+            "h200_sxm",
+            "h800_sxm",
+            "h20",
+            "h20_3e",
+        ),
+        *("b200_sxm", "b300_sxm", "gb200", "gb300", "gh200_96gb", "gh200_144gb", "dgx_spark"),
+    }
+    cards = {
+        *("a100_pcie_40gb", "a100_pcie_80gb", "a30", "a40", "a10g", "rtx_a5000", "l4", "l40s", "rtx_4090"),
+        *("h100_pcie", "h100_nvl", "h200_nvl", "rtx_pro_6000", "arc_pro_b60"),
+    }
+    parts_of_cards = {
+        *("a100_pairwise_nvlink", "h100_pairwise_nvlink"),
+        *("a100_sxm_80gb_mig_1g10gb", "a100_pcie_80gb_mig_1g10gb"),
+    }
+    assert set(list_systems()) >= boards | cards | parts_of_cards | {"article_r1_accelerator"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
@@ -69,6 +88,12 @@ def figures_in(value: object) -> Iterator[Quantity]:
         ("A100-SXM", "a100_sxm_80gb"),
         ("article-r1-accelerator", "article_r1_accelerator"),
         ("H200_SXM", "h200_sxm"),
+        ("a100", "a100_sxm_80gb"),
+        ("a100_80gb", "a100_sxm_80gb"),
+        ("a100_pcie", "a100_pcie_80gb"),
+        ("a100 (pairwise NVLink)", "a100_pairwise_nvlink"),
+        ("gh200", "gh200_96gb"),
+        ("gb300_nvl72", "gb300"),
     ],
 )
 def test_an_alias_names_the_same_system(alias: str, key: str) -> None:
@@ -96,6 +121,39 @@ def test_nvlink_reaches_the_node_or_the_rack_and_the_nic_beyond() -> None:
     assert gb200.devices_per_node == 4
     assert gb200.link_bandwidth_bytes_per_s(72) == 900e9
     assert gb200.link_bandwidth_bytes_per_s(144) == 50e9
+
+
+def test_every_alias_resolves_to_the_system_that_says_it() -> None:
+    named = [(alias, key) for key in list_systems() for alias in load_system(key).cluster.aliases]
+    assert len(named) > 20
+    assert all(load_system(alias).key == key for alias, key in named)
+    assert len({alias.lower() for alias, _ in named}) == len(named)
+
+
+def test_a_rack_is_one_scale_up_fabric_of_72() -> None:
+    for key, nic in (("gb200", 50e9), ("gb300", 100e9)):
+        rack = load_system(key)
+        assert (rack.devices_per_node, rack.scale_up_devices) == (4, 72)
+        assert rack.link_bandwidth_bytes_per_s(72) == 900e9
+        assert rack.link_bandwidth_bytes_per_s(73) == nic
+
+
+def test_bridged_cards_reach_the_next_pair_over_pcie() -> None:
+    for key, bridge, pcie in (("a100_pairwise_nvlink", 300e9, 32e9), ("h100_nvl", 300e9, 64e9)):
+        pair = load_system(key)
+        assert pair.link_bandwidth_bytes_per_s(2) == bridge
+        assert pair.link_bandwidth_bytes_per_s(4) == pcie
+
+
+def test_seven_slices_are_no_more_than_their_gpu() -> None:
+    for form in ("sxm", "pcie"):
+        slice_, whole = load_device(f"a100_{form}_80gb_mig_1g10gb"), load_device(f"a100_{form}_80gb")
+        assert 7 * slice_.n_sm.value <= whole.n_sm.value
+        assert 7 * slice_.peak("bf16") <= whole.peak("bf16")
+        assert 8 * slice_.memory.bandwidth_bytes_per_s.value == pytest.approx(
+            whole.memory.bandwidth_bytes_per_s.value, rel=1e-3
+        )
+        assert 7 * slice_.memory.capacity_bytes.value < whole.memory.capacity_bytes.value
 
 
 def test_a_box_without_nvlink_scales_up_over_pcie() -> None:
