@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from hardware_specs.forms import DeviceForm, DramForm, Form, MemoryForm
+from hardware_specs.host_forms import ExpanderForm, HostForm
 from hardware_specs.library import PARTS, REFERENCES, checked, library, unknown_key, yaml_files
 from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.quantities import Kind, Quantity
@@ -27,7 +28,7 @@ def check_file(path: Path) -> list[str]:
     """
     document = read_document(path)
     form = checked(_form_type(document), document, path.stem)
-    problems = [*_reference_problems(form, path, document), *_memory_problems(form, path, document)]
+    problems = [*_reference_problems(form, path, document), *_dram_problems(form, path, document)]
     if problems:
         raise InputError(*problems)
     alone = isinstance(form, DeviceForm) and form.key not in library().keys("device")
@@ -84,19 +85,19 @@ def _reference_problems(form: Form, path: Path, document: Document) -> Iterator[
             yield document.place((field,), unknown_key(part, key, known))
 
 
-def _memory_problems(form: Form, path: Path, document: Document) -> Iterator[Problem]:
-    """Where a memory contradicts its DRAM family, of the package or in the file beside it."""
-    memory, at = (form.memory, ("memory",)) if isinstance(form, DeviceForm) else (form, ())
-    if not isinstance(memory, MemoryForm) or memory.family is None:
+def _dram_problems(form: Form, path: Path, document: Document) -> Iterator[Problem]:
+    """Where a file contradicts its DRAM family, of the package or in the file beside it."""
+    built, at = (form.memory, ("memory",)) if isinstance(form, DeviceForm) else (form, ())
+    if not isinstance(built, MemoryForm | HostForm | ExpanderForm) or built.family is None:
         return
-    beside = path.with_name(f"{memory.family}.yaml")
-    if memory.family in library().keys("dram"):
-        dram = library().dram(memory.family)
+    beside = path.with_name(f"{built.family}.yaml")
+    if built.family in library().keys("dram"):
+        dram = library().dram(built.family)
     elif beside.is_file():
         dram = checked(DramForm, read_document(beside), beside.stem).build()
     else:
         if at:  # a reference inside a device's file is none of the form's own
-            yield document.place((*at, "family"), unknown_key("dram", memory.family, library().keys("dram")))
+            yield document.place((*at, "family"), unknown_key("dram", built.family, library().keys("dram")))
         return
-    for problem in memory.contradictions(dram):
+    for problem in built.contradictions(dram):
         yield document.place((*at, problem.path), problem)

@@ -1,6 +1,7 @@
 """Bandwidth of a memory from the DRAM that it is built of: units x data pins of a unit x rate of a pin."""
 
 from collections.abc import Iterator
+from typing import Protocol
 
 from hardware_specs.parts import DramSpec
 from hardware_specs.records.errors import Problem
@@ -8,6 +9,13 @@ from hardware_specs.records.quantities import Kind, Quantity
 
 #: by how much a published bandwidth, or the rate of a pin, may be off before it must be explained
 TOLERANCE = 0.02
+
+
+class Built(Protocol):
+    """A form of something that is built of DRAM."""
+
+    def contradictions(self, dram: DramSpec) -> Iterator[Problem]:
+        """Where it says something else than the family does."""
 
 
 def pin_bandwidth(
@@ -33,8 +41,8 @@ def rate_problems(dram: DramSpec, pin_rate: Quantity) -> Iterator[Problem]:
         yield Problem(f"must be a rate of {dram.name} ({bounds})", pin_rate.written(), path="pin_rate")
 
 
-def bandwidth_problems(pins: Quantity, published: Quantity) -> Iterator[Problem]:
+def bandwidth_problems(pins: Quantity, published: Quantity, path: str = "bandwidth") -> Iterator[Problem]:
     """A published bandwidth that the pins do not give."""
     if abs(published.value / pins.value - 1) > TOLERANCE:
         near = f"must be within 2% of {pins.written()} ({pins.source})"
-        yield Problem(f"{near}, or bandwidth_explained say why not", published.written(), path="bandwidth")
+        yield Problem(f"{near}, or be explained", published.written(), path=path)

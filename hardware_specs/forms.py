@@ -67,7 +67,6 @@ class MemoryForm(Form):
     technology: str | None = Field(None, description="only where the memory is not described by a family")
     unit_count: CountQ | None = Field(None, description="stacks, chips or channels, as the family counts")
     pin_rate: BytesPerSecondQ | None = None
-    stack_count: CountQ | None = None
     efficiency: FractionQ | None = Field(None, description="share of the pins' rate, where it is known")
     capacity: BytesQ = Field(description="as the driver reports it, not as it is sold")
     bandwidth: BytesPerSecondQ | None = Field(None, description="as published; forecasts use it")

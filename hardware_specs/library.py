@@ -4,7 +4,7 @@ The package's own files are always there; directories of the user may add parts 
 file is known by its `part` and its `key`, which is also its name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
@@ -12,13 +12,26 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TypeVar
 
+from hardware_specs.dram import Built
 from hardware_specs.forms import DeviceForm, DramForm, Form, InlineMemory, MemoryForm
-from hardware_specs.parts import DeviceSpec, DramSpec, LinkSpec, MemorySpec, NodeSpec, PriceQuote, SystemSpec
+from hardware_specs.host_forms import DriveForm, ExpanderForm, HostForm
+from hardware_specs.parts import (
+    DeviceSpec,
+    DramSpec,
+    DriveSpec,
+    ExpanderSpec,
+    HostSpec,
+    LinkSpec,
+    MemorySpec,
+    NodeSpec,
+    PriceQuote,
+    SystemSpec,
+)
 from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.hashing import content_hash
 from hardware_specs.records.name_table import read_names
 from hardware_specs.records.yaml_reader import Document, read_document, validate_document
-from hardware_specs.server_forms import ClusterForm, LinkForm, NodeForm, PriceListForm
+from hardware_specs.server_forms import ClusterForm, LinkForm, NodeForm, NodeLinks, PriceListForm
 
 FormT = TypeVar("FormT", bound=Form)
 
@@ -28,6 +41,9 @@ PARTS: dict[str, tuple[str, type[Form]]] = {
     "dram": ("dram_families", DramForm),
     "memory": ("memories", MemoryForm),
     "link": ("links", LinkForm),
+    "host": ("hosts", HostForm),
+    "drive": ("drives", DriveForm),
+    "expander": ("expanders", ExpanderForm),
     "node": ("nodes", NodeForm),
     "cluster": ("clusters", ClusterForm),
     "price_list": ("prices", PriceListForm),
@@ -44,6 +60,10 @@ REFERENCES = {
     "scale_up_link": "link",
     "host_link": "link",
     "nic": "link",
+    "link": "link",
+    "host": "host",
+    "drive": "drive",
+    "expander": "expander",
 }
 
 
@@ -98,13 +118,12 @@ class Library:
 
     def _put_together(self, key: str, device: DeviceSpec, node: NodeSpec, cluster: str) -> SystemSpec:
         around = self.form(ClusterForm, cluster).build()
-        links = dict.fromkeys(("link", link.key) for link in (node.scale_up, node.host_link, node.nic))
-        used = [("cluster", cluster), ("node", node.key), ("device", device.key), *links]
+        used = [("cluster", cluster), ("node", node.key), ("device", device.key), *_parts_of(node)]
         if ("memory", device.memory.key) in self._entries:
-            used.insert(3, ("memory", device.memory.key))
+            used.append(("memory", device.memory.key))
         if device.memory.dram is not None:
             used.append(("dram", device.memory.dram.key))
-        documents = [self._entries[part].document for part in used]
+        documents = [self._entries[part].document for part in dict.fromkeys(used)]
         return SystemSpec(
             key=key,
             device=device,
@@ -131,18 +150,35 @@ class Library:
         """The DRAM family of this key."""
         return self.form(DramForm, key).build()
 
+    def host(self, key: str) -> HostSpec:
+        """The processors of this key."""
+        form, document = self.form(HostForm, key), self._entry(HostForm, key).document
+        return form.build(self._dram_of(form, form.family, document))
+
+    def drive(self, key: str) -> DriveSpec:
+        """The drive of this key."""
+        return self.form(DriveForm, key).build()
+
+    def expander(self, key: str) -> ExpanderSpec:
+        """The memory expander of this key."""
+        form, document = self.form(ExpanderForm, key), self._entry(ExpanderForm, key).document
+        link = self.link(self._named(ExpanderForm, key, LinkForm, "link"))
+        return form.build(self._dram_of(form, form.family, document), link)
+
     def _built_memory(self, form: MemoryForm, document: Document, path: tuple[str, ...]) -> MemorySpec:
-        """The record of a memory at this path of a document, checked against its DRAM family."""
-        if form.family is None:
-            return form.build(None)
+        """The record of a memory at this path of a document."""
+        return form.build(self._dram_of(form, form.family, document, path) if form.family else None)
+
+    def _dram_of(self, form: Built, family: str, document: Document, path: tuple[str, ...] = ()) -> DramSpec:
+        """The DRAM family that a form at this path names, which it must not contradict."""
         known = self.keys("dram")
-        if form.family not in known:
-            raise InputError(document.place((*path, "family"), unknown_key("dram", form.family, known)))
-        dram = self.dram(form.family)
+        if family not in known:
+            raise InputError(document.place((*path, "family"), unknown_key("dram", family, known)))
+        dram = self.dram(family)
         problems = [document.place((*path, problem.path), problem) for problem in form.contradictions(dram)]
         if problems:
             raise InputError(*problems)
-        return form.build(dram)
+        return dram
 
     def link(self, key: str) -> LinkSpec:
         """The link of this key."""
@@ -152,7 +188,16 @@ class Library:
         """The node of this key with its links."""
         fields = ("scale_up_link", "host_link", "nic")
         links = [self.link(self._named(NodeForm, key, LinkForm, field)) for field in fields]
-        return self.form(NodeForm, key).build(*links)
+        form = self.form(NodeForm, key)
+        return form.build(
+            NodeLinks(*links),
+            host=self.host(self._named(NodeForm, key, HostForm, "host")) if form.host else None,
+            drive=self.drive(self._named(NodeForm, key, DriveForm, "drive")) if form.drive else None,
+            expander=self._expander_of(form) if form.expander else None,
+        )
+
+    def _expander_of(self, node: NodeForm) -> ExpanderSpec:
+        return self.expander(self._named(NodeForm, node.key, ExpanderForm, "expander"))
 
     def prices(self) -> tuple[PriceQuote, ...]:
         """Every quoted price of a device-hour, by system, newest last."""
@@ -274,6 +319,19 @@ def _part_of(path: Path) -> str:
     """The part that a file says it holds; empty where it cannot be read, which its reader will say."""
     data = read_document(path).data if path.is_file() else None
     return str(data.get("part", "")) if isinstance(data, dict) else ""
+
+
+def _parts_of(node: NodeSpec) -> Iterator[tuple[str, str]]:
+    """Kind and key of every part that a node is put together from."""
+    links = [node.scale_up, node.host_link, node.nic]
+    if node.host is not None:
+        yield from (("host", node.host.key), ("dram", node.host.dram.key))
+    if node.drive is not None:
+        yield "drive", node.drive.key
+    if node.expander is not None:
+        links.append(node.expander.link)
+        yield from (("expander", node.expander.key), ("dram", node.expander.dram.key))
+    yield from (("link", link.key) for link in links)
 
 
 def checked(form: type[FormT], document: Document, stem: str) -> FormT:

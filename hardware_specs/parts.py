@@ -115,6 +115,59 @@ class LinkSpec:
 
 
 @dataclass(frozen=True)
+class HostSpec:
+    """The processors of a node: cores and channels of one socket, bandwidth and peak of all sockets."""
+
+    key: str
+    name: str
+    n_sockets: Quantity
+    n_cores: Quantity
+    clock_hz: Quantity
+    dram: DramSpec
+    n_channels: Quantity
+    pin_rate_bytes_per_s: Quantity
+    memory_bandwidth_bytes_per_s: Quantity
+    bf16_flop_per_cycle: Quantity | None = None
+    bf16_peak_flop_per_s: Quantity | None = None
+    tdp_w: Quantity | None = None
+
+
+@dataclass(frozen=True)
+class DriveSpec:
+    """An NVMe drive: sequential bandwidths, random operations of 4 KiB a second, latency of one read."""
+
+    key: str
+    name: str
+    read_bytes_per_s: Quantity
+    write_bytes_per_s: Quantity | None = None
+    random_reads_per_s: Quantity | None = None
+    random_writes_per_s: Quantity | None = None
+    read_latency_s: Quantity | None = None
+    max_power_w: Quantity | None = None
+
+
+@dataclass(frozen=True)
+class ExpanderSpec:
+    """Memory behind CXL (a type-3 device): the DRAM that it drives, its link, what a host sees of it.
+
+    `idle_latency_s` is that of a load by a core of the host; `bandwidth_bytes_per_s` is what loaded reads,
+    or the mix that its note says, were seen to reach.
+    """
+
+    key: str
+    name: str
+    controller: str
+    dram: DramSpec
+    n_channels: Quantity
+    pin_rate_bytes_per_s: Quantity
+    link: LinkSpec
+    bandwidth_bytes_per_s: Quantity
+    idle_latency_s: Quantity | None = None
+    capacity_bytes: Quantity | None = None
+    controller_power_w: Quantity | None = None
+
+
+@dataclass(frozen=True)
 class GroupLink:
     """What a group of a size reaches: bus bandwidth of a large all-reduce, latency of a small one."""
 
@@ -127,6 +180,7 @@ class NodeSpec:
     """A server: identical devices, the fabric between them, and what connects it to the world.
 
     Where `scale_up_by_group` is not empty, it says better than `scale_up` what a group of devices reaches.
+    With `has_unified_memory` device and host share one memory: `host_memory_bytes` is then the device's own.
     """
 
     key: str
@@ -140,10 +194,27 @@ class NodeSpec:
     nics_per_device: Quantity
     host_memory_bytes: Quantity
     host_power_w: Quantity | None = None
-    host_memory_bandwidth_bytes_per_s: Quantity | None = None
-    host_bf16_peak_flop_per_s: Quantity | None = None
-    storage_bandwidth_bytes_per_s: Quantity | None = None
+    host: HostSpec | None = None
+    drive: DriveSpec | None = None
+    expander: ExpanderSpec | None = None
+    n_expanders: Quantity | None = None
+    has_unified_memory: bool = False
     scale_up_by_group: Mapping[int, GroupLink] = field(default_factory=dict)
+
+    @property
+    def host_memory_bandwidth_bytes_per_s(self) -> Quantity | None:
+        """Peak of all sockets of the host, where it is described."""
+        return self.host.memory_bandwidth_bytes_per_s if self.host else None
+
+    @property
+    def host_bf16_peak_flop_per_s(self) -> Quantity | None:
+        """Dense peak of all sockets of the host, where it is described."""
+        return self.host.bf16_peak_flop_per_s if self.host else None
+
+    @property
+    def storage_bandwidth_bytes_per_s(self) -> Quantity | None:
+        """Sequential reads of one local drive, where it is described."""
+        return self.drive.read_bytes_per_s if self.drive else None
 
     def scale_up_of(self, n_ranks: int) -> GroupLink:
         """Bandwidth and latency of the scale-up fabric among this many devices.

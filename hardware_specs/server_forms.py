@@ -1,17 +1,17 @@
 """What the files of links, nodes and clusters must hold, and lists of prices; as `forms` does for devices."""
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hardware_specs.forms import Form, Key
-from hardware_specs.parts import ClusterSpec, GroupLink, LinkSpec, NodeSpec
+from hardware_specs.parts import ClusterSpec, DriveSpec, ExpanderSpec, GroupLink, HostSpec, LinkSpec, NodeSpec
 from hardware_specs.records.errors import InputError, Problem
 from hardware_specs.records.fields import (
     BytesPerSecondQ,
     BytesQ,
     CountQ,
-    FlopPerSecondQ,
     SecondsQ,
     UsdPerHourQ,
     WattsQ,
@@ -32,8 +32,17 @@ class LinkForm(Form):
         return LinkSpec(self.key, self.name, self.technology, self.bandwidth, self.latency)
 
 
+@dataclass(frozen=True)
+class NodeLinks:
+    """The links of a node, as its file names them."""
+
+    scale_up: LinkSpec
+    host_link: LinkSpec
+    nic: LinkSpec
+
+
 class GroupLinkForm(BaseModel):
-    """What a group of devices reaches, measured or fitted; a datasheet has no such figure."""
+    """What a group of devices reaches: measured or fitted, or counted in the links of a published mesh."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,12 +54,10 @@ class GroupLinkForm(BaseModel):
     @model_validator(mode="after")
     def _is_of_this_box(self) -> Self:
         named = {"bandwidth": self.bandwidth, "latency": self.latency}
-        wrong = {name: q for name, q in named.items() if q.kind not in (Kind.MEASURED, Kind.FITTED)}
+        wrong = [name for name, figure in named.items() if figure.kind is Kind.ASSUMED]
         if wrong:
-            problems = (
-                Problem("must be measured or fitted", q.kind, path=f"{n}.kind") for n, q in wrong.items()
-            )
-            raise InputError(*problems)
+            requirement = "must be measured, fitted or of a datasheet"
+            raise InputError(*(Problem(requirement, Kind.ASSUMED, path=f"{name}.kind") for name in wrong))
         return self
 
     def build(self) -> GroupLink:
@@ -76,9 +83,12 @@ class NodeForm(Form):
     nics_per_device: CountQ
     host_memory: BytesQ
     host_power: WattsQ | None = None
-    host_memory_bandwidth: BytesPerSecondQ | None = Field(None, description="of all sockets, peak")
-    host_bf16_peak: FlopPerSecondQ | None = Field(None, description="of all sockets, dense")
-    storage_bandwidth: BytesPerSecondQ | None = Field(None, description="sequential reads of local drives")
+    host: Key | None = None
+    drive: Key | None = None
+    host_note: str | None = Field(None, description="why this host and this drive, where nobody states them")
+    expander: Key | None = Field(None, description="memory behind CXL")
+    expander_count: CountQ | None = None
+    unified_memory: bool = Field(False, description="device and host share one memory, the device's own")
 
     @model_validator(mode="after")
     def _has_groups_that_fit(self) -> Self:
@@ -89,26 +99,39 @@ class NodeForm(Form):
             raise InputError(Problem(requirement, listed, path="scale_up_by_group"))
         return self
 
-    def build(self, scale_up: LinkSpec, host_link: LinkSpec, nic: LinkSpec) -> NodeSpec:
-        """The record with its links."""
+    @model_validator(mode="after")
+    def _counts_its_expanders(self) -> Self:
+        if (self.expander is None) != (self.expander_count is None):
+            raise ValueError("must have expander and expander_count together")
+        return self
+
+    def build(
+        self,
+        links: NodeLinks,
+        host: HostSpec | None = None,
+        drive: DriveSpec | None = None,
+        expander: ExpanderSpec | None = None,
+    ) -> NodeSpec:
+        """The record with the parts that it names."""
+        groups = self.scale_up_by_group
         return NodeSpec(
             key=self.key,
             name=self.name,
             device_key=self.device,
             n_devices=self.device_count,
-            scale_up=scale_up,
+            scale_up=links.scale_up,
             n_scale_up_devices=self.scale_up_count,
-            scale_up_by_group={
-                size: self.scale_up_by_group[size].build() for size in sorted(self.scale_up_by_group)
-            },
-            host_link=host_link,
-            nic=nic,
+            host_link=links.host_link,
+            nic=links.nic,
             nics_per_device=self.nics_per_device,
             host_memory_bytes=self.host_memory,
             host_power_w=self.host_power,
-            host_memory_bandwidth_bytes_per_s=self.host_memory_bandwidth,
-            host_bf16_peak_flop_per_s=self.host_bf16_peak,
-            storage_bandwidth_bytes_per_s=self.storage_bandwidth,
+            host=host,
+            drive=drive,
+            expander=expander,
+            n_expanders=self.expander_count,
+            has_unified_memory=self.unified_memory,
+            scale_up_by_group={size: groups[size].build() for size in sorted(groups)},
         )
 
 

@@ -110,6 +110,7 @@ BytesQ = Annotated[Quantity, PlainValidator(quantity_reader("bytes")), _schema("
 BytesPerSecondQ = Annotated[Quantity, PlainValidator(quantity_reader("bytes_per_s")), _schema("bytes_per_s")]
 FlopPerSecondQ = Annotated[Quantity, PlainValidator(quantity_reader("flop_per_s")), _schema("flop_per_s")]
 HzQ = Annotated[Quantity, PlainValidator(quantity_reader("hz")), _schema("hz")]
+PerSecondQ = Annotated[Quantity, PlainValidator(quantity_reader("per_s")), _schema("per_s")]
 WattsQ = Annotated[Quantity, PlainValidator(quantity_reader("w", zero=True)), _schema("w")]
 SecondsQ = Annotated[Quantity, PlainValidator(quantity_reader("s", zero=True)), _schema("s")]
 JoulesQ = Annotated[Quantity, PlainValidator(quantity_reader("j", zero=True)), _schema("j")]

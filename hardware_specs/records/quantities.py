@@ -27,6 +27,7 @@ UNITS |= {f"{p}B/s": ("bytes_per_s", f) for p, f in (_DECIMAL | _BINARY).items()
 UNITS |= {f"{p}bit/s": ("bytes_per_s", f / 8) for p, f in _DECIMAL.items()}
 UNITS |= {f"{p}{op}/s": ("flop_per_s", f) for p, f in _DECIMAL.items() for op in ("FLOP", "OP")}
 UNITS |= {f"{p}Hz": ("hz", f) for p, f in _DECIMAL.items()}
+UNITS |= {f"{p}IOPS": ("per_s", f) for p, f in _DECIMAL.items()}
 UNITS |= {f"{p}W": ("w", f) for p, f in (_DECIMAL | {"m": 1e-3}).items()}
 UNITS |= {f"{p}s": ("s", f) for p, f in ({"": 1.0} | _SMALL).items()} | {
     "min": ("s", 60.0),

@@ -17,6 +17,9 @@ FORMATS = {
     "dram": ("hardware_specs.forms", "DramForm"),
     "memory": ("hardware_specs.forms", "MemoryForm"),
     "link": ("hardware_specs.server_forms", "LinkForm"),
+    "host": ("hardware_specs.host_forms", "HostForm"),
+    "drive": ("hardware_specs.host_forms", "DriveForm"),
+    "expander": ("hardware_specs.host_forms", "ExpanderForm"),
     "node": ("hardware_specs.server_forms", "NodeForm"),
     "cluster": ("hardware_specs.server_forms", "ClusterForm"),
 }

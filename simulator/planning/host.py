@@ -30,9 +30,13 @@ class Host:
         """The host of the system's node.
 
         Raises:
-            InputError: with every figure that the node's file leaves open.
+            InputError: with every figure that the node's file leaves open, or host and device share a memory.
         """
         node = system.node
+        if node.has_unified_memory:
+            requirement = "must have a memory of its own before a plan can use the host"
+            given = "memory that device and host share"
+            raise InputError(Problem(requirement, given, path=f"{node.key}.unified_memory"))
         figures: dict[str, Quantity | None] = {name: getattr(node, name) for name in _NEEDED}
         known = {name: float(figure) for name, figure in figures.items() if figure is not None}
         if len(known) < len(figures):

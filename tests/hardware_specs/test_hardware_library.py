@@ -111,7 +111,7 @@ def test_the_parts_of_a_system_are_those_of_their_own_files() -> None:
     assert system.device.memory == load_memory("hbm3e_h200_141gb")
     assert system.node == load_node("hgx_h200")
     assert system.node.nic == load_link("connectx7_400")
-    assert len(system.files) == 8
+    assert len(system.files) == 11
 
 
 def test_nvlink_reaches_the_node_or_the_rack_and_the_nic_beyond() -> None:

@@ -52,8 +52,8 @@ def test_a_system_honours_the_table_inside_the_node_only(tmp_path: Path) -> None
     assert [system.link_bandwidth_bytes_per_s(n) / 1e9 for n in (2, 4, 8, 16)] == [20, 9, 9, 25]
 
 
-def test_a_table_by_group_is_measured_or_fitted_and_of_groups_that_exist(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"scale_up_by_group\.2\.latency\.kind  must be measured or fitted"):
-        check_file(box(tmp_path, (2, 20, 8), kind="datasheet"))
+def test_a_table_by_group_is_never_assumed_and_of_groups_that_exist(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"scale_up_by_group\.2\.latency\.kind  must be measured, fitted or"):
+        check_file(box(tmp_path, (2, 20, 8), kind="assumed"))
     with pytest.raises(InputError, match=r"must be group sizes of 2 to scale_up_count \(8\); given 16"):
         check_file(box(tmp_path, (16, 20, 8)))
