@@ -49,7 +49,9 @@ PARTS: dict[str, tuple[str, type[Form]]] = {
     "price_list": ("prices", PriceListForm),
 }
 #: what stands around a device that is described by one file alone
-_DEFAULT_NODE, _DEFAULT_CLUSTER = "default_node", "default_cluster"
+_DEFAULTS = {"node": "default_node", "cluster": "default_cluster"}
+#: folder of devices that nobody sells: each is a system by itself
+_WHAT_IF = "what_if"
 _PART_OF_FORM = {form: part for part, (_, form) in PARTS.items()}
 #: field of a form that names another part -> that part
 REFERENCES = {
@@ -84,12 +86,23 @@ class Library:
         for part, (folder, _) in PARTS.items():
             for file in yaml_files(files("hardware_specs") / folder):
                 self._files[part, _stem(file)] = (file, f"{folder}/{file.name}")
+        self._alone = set[str]()
+        for file in yaml_files(files("hardware_specs") / _WHAT_IF):
+            self._files["device", _stem(file)] = (file, f"{_WHAT_IF}/{file.name}")
+            self._alone.add(_stem(file))
+        for part, default in _DEFAULTS.items():
+            file = files("hardware_specs") / "defaults" / f"{default}.yaml"
+            self._files[part, default] = (file, f"defaults/{file.name}")
         for directory in directories:
             self._add(directory)
 
     def keys(self, part: str) -> tuple[str, ...]:
-        """The keys of a kind of part, sorted."""
-        return tuple(sorted(key for of, key in self._files if of == part))
+        """The keys of a kind of part, sorted; defaults are nobody's choice and not among them."""
+        return tuple(sorted(key for of, key in self._files if of == part and key not in _DEFAULTS.values()))
+
+    def system_keys(self) -> tuple[str, ...]:
+        """The keys of all systems, sorted: clusters, and devices that stand in an assumed one."""
+        return tuple(sorted({*self.keys("cluster"), *self._alone}))
 
     def system(self, name: str) -> SystemSpec:
         """The system of this key or alias.
@@ -98,6 +111,8 @@ class Library:
             InputError: there is none, or a file behind it is wrong.
         """
         key = self._system_key(name)
+        if key in self._alone:
+            return self._in_defaults(key)
         node = self.node(self._named(ClusterForm, key, NodeForm, "node"))
         device = self.device(self._named(NodeForm, node.key, DeviceForm, "device"))
         return self._put_together(key, device, node, key)
@@ -109,12 +124,12 @@ class Library:
             InputError: the file is wrong, or its key is that of a device which exists.
         """
         self._add_file(path, "device", read_document(path))
-        for file in yaml_files(files("hardware_specs") / "defaults"):
-            part = "node" if _stem(file) == _DEFAULT_NODE else "cluster"
-            self._files[part, _stem(file)] = (file, f"defaults/{file.name}")
-        device = self.device(path.stem)
-        node = replace(self.node(_DEFAULT_NODE), device_key=device.key)
-        return self._put_together(device.key, device, node, _DEFAULT_CLUSTER)
+        return self._in_defaults(path.stem)
+
+    def _in_defaults(self, key: str) -> SystemSpec:
+        device = self.device(key)
+        node = replace(self.node(_DEFAULTS["node"]), device_key=device.key)
+        return self._put_together(device.key, device, node, _DEFAULTS["cluster"])
 
     def _put_together(self, key: str, device: DeviceSpec, node: NodeSpec, cluster: str) -> SystemSpec:
         around = self.form(ClusterForm, cluster).build()
@@ -234,11 +249,11 @@ class Library:
         return named
 
     def _system_key(self, name: str) -> str:
-        keys = self.keys("cluster")
+        keys = self.system_keys()
         if name in keys:
             return name
         aliases = {_folded(key): key for key in keys}
-        for key in keys:
+        for key in self.keys("cluster"):
             aliases |= {_folded(alias): key for alias in self.form(ClusterForm, key).aliases}
         if _folded(name) not in aliases:
             raise InputError(_no_system(name, sorted({*keys, *aliases})))
@@ -268,7 +283,7 @@ def library(directories: tuple[Path, ...] = ()) -> Library:
 
 def list_systems(directories: tuple[Path, ...] = ()) -> tuple[str, ...]:
     """The keys of all systems."""
-    return library(directories).keys("cluster")
+    return library(directories).system_keys()
 
 
 def load_system(name: str, directories: tuple[Path, ...] = ()) -> SystemSpec:

@@ -84,6 +84,10 @@ class DeviceSpec:
         """Whether the device has a matrix unit for this compute dtype."""
         return PEAK_OF_DTYPE.get(dtype, dtype) in self.peak_flop_per_s
 
+    def skips_zeros(self, pattern: str) -> bool:
+        """Whether an engine of the device saves anything where weights are zero in this pattern."""
+        return self.engine is not None and pattern in self.engine.sparsity
+
     def peak(self, dtype: str) -> float:
         """Dense peak in FLOP/s for a compute dtype.
 

@@ -21,15 +21,21 @@ from model_graphs.graph import Operator, OperatorGraph, Role, Tensor
 from model_graphs.index_keys import KEYS, with_fp8_index_keys
 from model_graphs.storage import Storage
 from model_graphs.transform_pass import apply_plan
-from model_graphs.transforms import Plan, Rule
+from model_graphs.transforms import INNER_PRODUCTS, Plan, Pruning, Rule
 
 KV_DTYPES = ("bf16", "fp8")
 
 
 def apply_precision(
-    graph: OperatorGraph, storage: Storage | None, kv_dtype: str, supported_compute: Collection[str]
+    graph: OperatorGraph,
+    storage: Storage | None,
+    kv_dtype: str,
+    supported_compute: Collection[str],
+    pruning: Pruning | None = None,
 ) -> OperatorGraph:
     """The graph with its weights and cache stored so; None keeps weights in bf16.
+
+    `pruning` makes weights zero in the products that are stored so, of bf16 in every inner product.
 
     `supported_compute` lists what the device has matrix units for, of `model_graphs.dtypes.COMPUTE_DTYPES`.
 
@@ -43,6 +49,8 @@ def apply_precision(
             Problem("the device must have a matrix unit for bf16", given, path="deployment.system")
         )
     plan = storage_plan(storage) if storage is not None else Plan(name="bf16")
+    if pruning is not None:
+        plan = _pruned(plan, pruning)
     stored = apply_plan(with_fp8_index_keys(graph, supported_compute), plan, supported_compute)
     return _with_fp8_cache(stored) if kv_dtype == "fp8" else stored
 
@@ -54,6 +62,13 @@ def storage_plan(storage: Storage) -> Plan:
         return Plan(name=dtype)
     rule = Rule(products=storage.components, weights=dtype, inputs=ROW_DTYPES.get(dtype, dtype))
     return Plan(name=dtype, rules=(rule,), mtp=dtype not in ("nvfp4", "mxfp4"))
+
+
+def _pruned(plan: Plan, pruning: Pruning) -> Plan:
+    rules = plan.rules or (Rule(products=INNER_PRODUCTS),)
+    return plan.model_copy(
+        update={"rules": tuple(rule.model_copy(update={"pruning": pruning}) for rule in rules)}
+    )
 
 
 def _check(path: str, given: str, choices: Collection[str]) -> None:

@@ -147,6 +147,24 @@ def pruned_plan(fraction: float) -> Plan:
     return _one_rule(f"pruned_{fraction:g}", pruning=Pruning(pattern="unstructured", fraction=fraction))
 
 
+def pruning_named(layout: str) -> Pruning | None:
+    """The pruning that a layout names: `2of4`, or a fraction of zeros such as `0.7`; None for an empty text.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if layout in ("", "2of4"):
+        return Pruning(pattern="2of4") if layout else None
+    requirement = "must be 2of4, or a fraction of zeros of at least 0 and below 1 such as 0.7"
+    try:
+        fraction = float(layout)
+    except ValueError:
+        raise InputError(Problem(requirement, repr(layout), path="deployment.pruning")) from None
+    if not 0 <= fraction < 1:
+        raise InputError(Problem(requirement, layout, path="deployment.pruning"))
+    return Pruning(pattern="unstructured", fraction=fraction)
+
+
 #: FP8 for attention and the shared path, INT8 for the routed experts, which hold most of the weights
 _MIXED = Plan(
     name="fp8_int8",

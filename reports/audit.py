@@ -19,6 +19,7 @@ from reports.attention_checks import AttentionCheck
 from reports.audit_checks import Check, Finding, Ruling
 from reports.audit_offload import GradualOffloadCheck
 from reports.bound_checks import BoundCheck
+from reports.engine_checks import EngineCheck
 from reports.generation_checks import GenerationCheck
 
 
@@ -29,7 +30,13 @@ class Figure(BaseModel):
 
     says: str = Field(description="what the article says, in our words")
     check: Annotated[
-        Check | AccuracyCheck | AttentionCheck | GenerationCheck | GradualOffloadCheck | BoundCheck,
+        Check
+        | AccuracyCheck
+        | AttentionCheck
+        | GenerationCheck
+        | GradualOffloadCheck
+        | BoundCheck
+        | EngineCheck,
         Field(discriminator="name"),
     ]
     citations: tuple[str, ...] = ()

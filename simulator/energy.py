@@ -8,7 +8,7 @@ from hardware_specs.records.evidence import Estimate, Grade, worst
 from model_graphs.runs.records import ServingRun, Span, StepRun
 from simulator.costs.energy import PowerModel, power_model
 from simulator.prepared import Deployed, Prepared
-from simulator.step.pricing import Work, graph_work
+from simulator.step.pricing import Work, graph_work, total_work
 
 
 def step_energy(prepared: Deployed, run: StepRun, grade: Grade) -> tuple[Estimate, Estimate]:
@@ -38,8 +38,7 @@ def serving_energy(prepared: Prepared, run: ServingRun, grade: Grade) -> dict[st
     idle = prepared.system.device.idle_w
     idle_w = idle.value if idle else model.active_w
     idle_s = max(run.makespan_s * replicas - busy_s, 0.0)
-    work = run_work(prepared, run)
-    joules = ranks * (model.energy_j(work.flop, work.traffic_bytes, busy_s) + idle_w * idle_s)
+    joules = ranks * (run_work(prepared, run).energy_j(model, busy_s) + idle_w * idle_s)
     known = worst(grade, model.grade)
     n_tokens, n_requests = float(run.requests.output_tokens.sum()), len(run.requests.arrival_s)
     per_token = Estimate.from_log_half_width(joules / n_tokens, model.log_half_width, "J/token", known)
@@ -53,22 +52,22 @@ def serving_energy(prepared: Prepared, run: ServingRun, grade: Grade) -> dict[st
 
 def run_work(prepared: Prepared, run: ServingRun) -> Work:
     """Work of one rank over all steps of all replicas."""
-    counters, requests = run.counters, run.requests
+    counters, requests, engine = run.counters, run.requests, prepared.library.engine
     dp = prepared.layout.dp
     mean_input = float(requests.input_tokens.mean())
     mean_context = mean_input + float(requests.output_tokens.mean()) / 2
-    flop = traffic = 0.0
+    parts: list[tuple[Work, float]] = []
     if counters["decode_steps"]:
         batch = counters["sequence_steps"] / counters["decode_steps"] / dp
-        decode = graph_work(prepared.graphs["decode"], {"B": batch, "S": 1.0, "T": mean_context - 1}, batch)
-        flop += counters["decode_steps"] * decode.flop
-        traffic += counters["decode_steps"] * decode.traffic_bytes
+        point = {"B": batch, "S": 1.0, "T": mean_context - 1}
+        decode = graph_work(prepared.graphs["decode"], point, batch, engine)
+        parts.append((decode, counters["decode_steps"]))
     if counters["prefill_steps"]:
         prompts = counters["prefill_tokens"] / counters["prefill_steps"] / mean_input / dp
-        prefill = graph_work(prepared.graphs["prefill"], {"B": prompts, "S": mean_input, "T": 0.0}, prompts)
-        flop += counters["prefill_steps"] * prefill.flop
-        traffic += counters["prefill_steps"] * prefill.traffic_bytes
-    return Work(flop, traffic)
+        point = {"B": prompts, "S": mean_input, "T": 0.0}
+        prefill = graph_work(prepared.graphs["prefill"], point, prompts, engine)
+        parts.append((prefill, counters["prefill_steps"]))
+    return total_work(parts)
 
 
 def _power(model: PowerModel, watts: float, n_devices: int, grade: Grade) -> Estimate:

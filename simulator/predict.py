@@ -71,7 +71,7 @@ def _three_runs(prepared: Prepared, scenario: Scenario, progress: Progress | Non
     check_context(prepared, requests)
     constants = prepared.stack.constants.plain()
     table = prepared.table(constants)
-    width = prepared.stack.tpot_log_half_width
+    width = prepared.tpot_log_half_width
     runs: dict[str, ServingRun] = {}
     for i, (name, factor) in enumerate(zip(_RUNS, (1.0, exp(-width), exp(width)), strict=True)):
         clock = table if factor == 1.0 else table.scaled(factor)
@@ -114,8 +114,7 @@ def _estimate(
         return Estimate(
             value, 0.99 * min(value, fast, slow), 1.01 * max(value, fast, slow), unit_of(metric), grade
         )
-    stack = prepared.stack
-    earned = stack.ttft_log_half_width if metric.startswith("ttft") else stack.tpot_log_half_width
+    earned = prepared.ttft_log_half_width if metric.startswith("ttft") else prepared.tpot_log_half_width
     low, high = value * exp(-earned), value * exp(earned)
     return Estimate(value, min(low, fast, slow), max(high, fast, slow), unit_of(metric), grade)
 
@@ -143,6 +142,6 @@ def _largest_share(prepared: Prepared, run: ServingRun) -> str:
 
 
 def _width_assumption(prepared: Prepared) -> Assumption:
-    width = prepared.stack.tpot_log_half_width
+    width = prepared.tpot_log_half_width
     value = f"clock at x{exp(-width):.2f} and x{exp(width):.2f}"
     return Assumption("interval", value, prepared.stack.constants.tpot_log_half_width.source, "fitted")

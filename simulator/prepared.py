@@ -7,6 +7,7 @@ and kept by content.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from math import hypot
 from pathlib import Path
 
 from hardware_specs.library import load_system
@@ -20,7 +21,9 @@ from model_graphs.graph_io import load_graph, phases_of
 from model_graphs.layout import Layout, apply_layout
 from model_graphs.precision import apply_precision
 from model_graphs.runs.records import ServingRun
+from model_graphs.transforms import pruning_named
 from simulator.costs.calibration import calibrations_with
+from simulator.costs.engines import Engine
 from simulator.costs.library import KernelLibrary
 from simulator.forecast import MemoryFit
 from simulator.planning.memory import memory_demand, memory_fit
@@ -76,6 +79,16 @@ class Prepared(Deployed):
         """Cap on running sequences of one attention rank."""
         tier = tier_value(self.stack.rules.max_running, self.system.device.memory.capacity_bytes.value)
         return self.deployment.max_running or int(tier.value)
+
+    @property
+    def tpot_log_half_width(self) -> float:
+        """90% half width of step times: that of the stack, and of what an engine takes of them."""
+        return hypot(self.stack.tpot_log_half_width, self.components.engine_log_half_width)
+
+    @property
+    def ttft_log_half_width(self) -> float:
+        """90% half width of TTFT, in the same way."""
+        return hypot(self.stack.ttft_log_half_width, self.components.engine_log_half_width)
 
     @property
     def _policy(self) -> str:
@@ -134,7 +147,7 @@ def prepare(deployment: Deployment) -> Prepared:
         **vars(found),
         components=builder.build(),
         memory=memory,
-        notes=(*found.model.notes, *graphs["decode"].notes),
+        notes=(*found.model.notes, *graphs["decode"].notes, *_engine_notes(found)),
     )
 
 
@@ -152,6 +165,8 @@ def deploy(deployment: Deployment) -> Deployed:
     layout = deployment_layout(deployment, model)
     kv_dtype = kv_dtype_of(deployment, stack, system.device.architecture)
     calibrations = calibrations_with(deployment.calibration, deployment.system)
+    graphs = rank_graphs(deployment, model, system, layout, kv_dtype)
+    engine = Engine.of(system.device, next(iter(graphs.values())))
     return Deployed(
         deployment=deployment,
         model=model,
@@ -159,9 +174,21 @@ def deploy(deployment: Deployment) -> Deployed:
         stack=stack,
         layout=layout,
         kv_dtype=kv_dtype,
-        graphs=rank_graphs(deployment, model, system, layout, kv_dtype),
-        library=KernelLibrary(system, deployment.stack, calibrations),
+        graphs=graphs,
+        library=KernelLibrary(system, deployment.stack, calibrations, engine=engine),
     )
+
+
+def _engine_notes(deployed: Deployed) -> tuple[str, ...]:
+    """What an engine of the device does, and whether anything skips the zeros of pruned weights."""
+    engine, pruning = deployed.library.engine, pruning_named(deployed.deployment.pruning)
+    notes = engine.notes if engine else ()
+    if pruning is None or deployed.system.device.skips_zeros(pruning.pattern):
+        return notes
+    unused = (
+        f"no engine of this device skips {pruning.pattern} zeros: weights are stored and multiplied densely"
+    )
+    return (*notes, unused)
 
 
 def encoder_memory(deployed: Deployed, batch: int, length: int) -> MemoryFit:
@@ -233,7 +260,9 @@ def _rank_graph(
 ) -> OperatorGraph:
     supported = frozenset(dtype for dtype in COMPUTE_DTYPES if system.device.supports(dtype))
     local = apply_layout(load_graph(model, phase), layout)
-    return apply_precision(local, model.storage(deployment.precision), kv_dtype, supported)
+    storage, pruning = model.storage(deployment.precision), pruning_named(deployment.pruning)
+    skipped = pruning if pruning and system.device.skips_zeros(pruning.pattern) else None
+    return apply_precision(local, storage, kv_dtype, supported, skipped)
 
 
 def kv_dtype_of(deployment: Deployment, stack: Stack, architecture: str) -> str:

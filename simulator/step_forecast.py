@@ -1,6 +1,7 @@
 """One prefill or decode step of a deployment at operator level: timeline, breakdown, and what bounds it."""
 
 from dataclasses import dataclass
+from math import hypot
 
 from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.evidence import Estimate, worst
@@ -65,8 +66,8 @@ def forecast_step(deployment: Deployment, phase: str, batch: int, length: int, p
     )
     run = run_step(priced.program)
     grade = worst(priced.grade, prepared.stack.grade, prepared.model.grade)
-    width = prepared.stack.tpot_log_half_width
-    work = graph_work(prepared.graphs[phase], point, sampled)
+    width = hypot(prepared.stack.tpot_log_half_width, priced.engine_log_half_width)
+    work = graph_work(prepared.graphs[phase], point, sampled, prepared.library.engine)
     energy, power = step_energy(prepared, run, grade)
     breakdown = break_down(run)
     return StepForecast(

@@ -34,6 +34,7 @@ _DEPLOYMENT = (
     "stack",
     "stack_version",
     "precision",
+    "pruning",
     "kv_dtype",
     "calibration",
 )

@@ -36,7 +36,9 @@ def add_deployment_flags(parser: argparse.ArgumentParser) -> None:
     add_approximate(group)
     add_calibration(group)
     group.add_argument(
-        "--system", metavar="NAME", help="canonical key such as h200_sxm (required without a scenario)"
+        "--system",
+        metavar="NAME",
+        help="canonical key such as h200_sxm, or a device or cluster file (required without a scenario)",
     )
     group.add_argument(
         "--gpus",
@@ -69,6 +71,11 @@ def _add_engine_flags(group: argparse._ActionsContainer) -> None:
         metavar="DTYPE",
         help="of weights: bf16, fp8, fp4, int8, or a format such as fp8_block "
         f"(default: a config.json's own, else {field_default('precision')})",
+    )
+    group.add_argument(
+        "--pruning",
+        metavar="ZEROS",
+        help="of inner weights: a fraction of zeros such as 0.7, or 2of4 (default: none)",
     )
     group.add_argument(
         "--kv-dtype",

@@ -4,12 +4,13 @@ The constants are fitted to whole serving runs (`hardware_specs/calibrations/pow
 conversion losses are not in them. A device that nobody measured gets shares of its board power at grade D.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
 
 from pydantic import BaseModel, ConfigDict
 
+from hardware_specs.engines import EngineSpec
 from hardware_specs.parts import DeviceSpec
 from hardware_specs.records.evidence import Grade
 from hardware_specs.records.fields import FractionQ, JoulesPerByteQ, JoulesPerFlopQ, NumberQ, WattsQ
@@ -80,20 +81,44 @@ def power_file() -> PowerFile:
 
 
 def power_model(device: DeviceSpec) -> PowerModel:
-    """The power model of a device: its own constants, or shares of its board power."""
+    """The power model of a device: its own constants, or shares of its board power.
+
+    A device with an engine has the constants of its digital unit, at grade D, and draws the engine's static
+    power beside it; what the engine does is counted apart.
+    """
+    if device.engine is not None:
+        return _beside_engine(device, device.engine)
     file, limit_w = power_file(), device.tdp_w.value
     known = file.devices.get(device.key)
-    if known is not None:
-        return PowerModel(
-            known.active.value,
-            known.per_byte.value,
-            known.per_flop.value,
-            limit_w,
-            known.grade,
-            known.log_half_width.value,
-            known.active.source,
-        )
-    shares = file.unmeasured
+    return _fitted(known, limit_w) if known is not None else _of_board(file.unmeasured, device)
+
+
+def _beside_engine(device: DeviceSpec, engine: EngineSpec) -> PowerModel:
+    known, limit_w = power_file().devices.get(engine.digital_unit), device.tdp_w.value
+    shares = power_file().unmeasured
+    unit = _fitted(known, limit_w) if known is not None else _of_board(shares, device)
+    return replace(
+        unit,
+        active_w=unit.active_w + engine.static_power.value,
+        grade=Grade.D,
+        log_half_width=max(unit.log_half_width, shares.log_half_width.value),
+    )
+
+
+def _fitted(known: DevicePower, limit_w: float) -> PowerModel:
+    return PowerModel(
+        known.active.value,
+        known.per_byte.value,
+        known.per_flop.value,
+        limit_w,
+        known.grade,
+        known.log_half_width.value,
+        known.active.source,
+    )
+
+
+def _of_board(shares: UnmeasuredPower, device: DeviceSpec) -> PowerModel:
+    limit_w = device.tdp_w.value
     return PowerModel(
         active_w=shares.active_fraction_of_tdp.value * limit_w,
         joules_per_byte=shares.per_byte.value,

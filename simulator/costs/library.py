@@ -6,7 +6,7 @@ captured graph, without host time, and by default with operands cold in cache as
 """
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -44,13 +44,27 @@ from simulator.costs.prefill import PrefillShape, mla_prefill_shape, prefill_lat
 from simulator.costs.pricing import Pricing, fastest, from_threshold, weakened
 from simulator.costs.recurrent import RECURRENCES, RecurrenceShape, recurrence_latency
 
+if TYPE_CHECKING:
+    from simulator.costs.engines import Engine
+
 _NO_TRAFFIC_BYTES = 1e-6
 
 
 class KernelLibrary:
-    """Prices kernels on `system` as `backend` (vllm, sglang or trtllm) runs them."""
+    """Prices kernels on `system` as `backend` (vllm, sglang or trtllm) runs them.
 
-    def __init__(self, system: SystemSpec, backend: str, calibrations: Calibrations | None = None) -> None:
+    Kernels are those of the device's digital unit; `engine` is what runs products beside it, in a graph.
+    """
+
+    def __init__(
+        self,
+        system: SystemSpec,
+        backend: str,
+        calibrations: Calibrations | None = None,
+        *,
+        engine: "Engine | None" = None,
+    ) -> None:
+        self.engine = engine
         self.device = DeviceFigures.from_system(system)
         self.backend = check_backend(backend)
         self._price = Pricing(self.device, backend, calibrations or shipped_calibrations())

@@ -34,11 +34,15 @@ COLLECTIVE_KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", 
 def price_operator(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
     """Latency of one operator on one rank, for every combination of the bindings.
 
+    What an engine of the device runs is priced by its description, all else by kernels of the digital unit.
+
     Raises:
         InputError: the kind has no price, or a symbol of the shapes has no value.
     """
     if operator.collective is not None:
         return _collective(library, operator, bindings)
+    if library.engine is not None and library.engine.runs(operator):
+        return library.engine.price(operator, bindings)
     pricer = _PRICERS.get(operator.kind)
     if pricer is not None:
         return pricer(library, operator, bindings)
@@ -225,13 +229,13 @@ def _moe_experts(library: KernelLibrary, operator: Operator, bindings: Bindings)
     """Routed experts of the busiest rank; a layout leaves local widths and global expert counts."""
     n_experts = _attribute(operator, "n_experts")
     return library.moe(
-        _tokens_of_all_ranks(operator, bindings),
+        tokens_of_all_ranks(operator, bindings),
         int(_dims(_first(operator, Role.ACTIVATION), bindings)[-1]),
         _attribute(operator, "inter"),
         _attribute(operator, "topk"),
         n_experts,
         1,
-        _expert_ranks(operator),
+        expert_ranks(operator),
         _expert_dtype(operator),
         str(operator.attrs.get("distribution", "power_law_1.01")),
         gated="ungated" not in operator.attrs,
@@ -240,23 +244,23 @@ def _moe_experts(library: KernelLibrary, operator: Operator, bindings: Bindings)
 
 def _expert_dtype(operator: Operator) -> str:
     """What the product is computed in; of mxfp4 weights, which kernels read as they are, what they are."""
-    stored = [tensor.dtype for tensor in operator.inputs if tensor.role is Role.WEIGHT]
+    stored = [t.dtype.partition(":")[0] for t in operator.inputs if t.role is Role.WEIGHT]
     return "mxfp4" if "mxfp4" in stored else operator.compute_dtype
 
 
-def _expert_ranks(operator: Operator) -> int:
+def expert_ranks(operator: Operator) -> int:
     """Ranks over which whole experts are spread."""
     n_experts = _attribute(operator, "n_experts")
     return n_experts // int(operator.attrs.get("n_local_experts", n_experts))
 
 
-def _tokens_of_all_ranks(operator: Operator, bindings: Bindings) -> Any:
+def tokens_of_all_ranks(operator: Operator, bindings: Bindings) -> Any:
     """Tokens before dispatch: bound by name, or from the rows at hand (after a dispatch one rank's share)."""
     rows = _first(operator, Role.ACTIVATION).shape[:-1]
     received = any("R" in dim.symbols for dim in rows)
     if not received and "tokens_of_all_ranks" in bindings:
         return bindings["tokens_of_all_ranks"]
-    ranks = _expert_ranks(operator) if received else 1
+    ranks = expert_ranks(operator) if received else 1
     return _rows([dim.evaluate(bindings) for dim in rows]) * ranks
 
 

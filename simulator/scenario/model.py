@@ -35,6 +35,9 @@ class Deployment(Record):
         "fp8",
         description="weights: bf16; fp8, fp4 as the model's checkpoints; fp8_tensor, fp8_block, nvfp4, mxfp4",
     )
+    pruning: str = Field(
+        "", description="zeros of inner weights: a fraction such as 0.7, or 2of4; empty: none"
+    )
     kv_dtype: str = Field("auto", description="bf16, fp8, or auto (the stack's default)")
     stack: Literal["vllm", "sglang", "trtllm"] = "sglang"
     stack_version: str = Field("", description="such as 0.5.9; empty: the newest before `date`")

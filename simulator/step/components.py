@@ -112,6 +112,7 @@ class StepComponents:
     dp: int
     second_stream_tokens: float
     log_half_width: float
+    engine_log_half_width: float
     grade: Grade
     evidence: tuple[str, ...]
 
@@ -136,6 +137,7 @@ class ComponentBuilder:
         self.estimates: list[
             tuple[str, float, float]
         ] = []  # family, seconds, log half width at a mid-size step
+        self.on_engine: list[tuple[str, float, float]] = []  # those of them that an engine runs
         self.grades: list[Grade] = []
         self.evidence: set[str] = set()
 
@@ -174,7 +176,8 @@ class ComponentBuilder:
             prefix_s=self._prefix_s(prefill_ops),
             dp=self.dp,
             second_stream_tokens=self.second_stream_tokens,
-            log_half_width=self._log_half_width(),
+            log_half_width=self._log_half_width(self.estimates),
+            engine_log_half_width=self._log_half_width(self.on_engine),
             grade=worst(*self.grades),
             evidence=tuple(sorted(self.evidence)),
         )
@@ -207,12 +210,18 @@ class ComponentBuilder:
         self.evidence.add(estimate.evidence)
         if sample is not None and latency.size > sample:
             width = np.broadcast_to(estimate.log_half_width, latency.shape)
-            self.estimates.append((operator.kind, float(latency.flat[sample]), float(width.flat[sample])))
+            found = (operator.kind, float(latency.flat[sample]), float(width.flat[sample]))
+            self.estimates.append(found)
+            if self.library.engine is not None and self.library.engine.runs(operator):
+                self.on_engine.append(found)
 
-    def _log_half_width(self) -> float:
-        """Half width of a mid-size step: errors of one family move together, families are independent."""
+    def _log_half_width(self, of: Iterable[tuple[str, float, float]]) -> float:
+        """Half width that these give a mid-size step: errors of one family move together.
+
+        Families are independent of each other.
+        """
         families: dict[str, float] = {}
-        for family, seconds, width in self.estimates:
+        for family, seconds, width in of:
             families[family] = families.get(family, 0.0) + seconds * width
         total = sum(seconds for _, seconds, _ in self.estimates)
         return float(np.sqrt(sum(part**2 for part in families.values())) / total) if total else 0.0

@@ -1,13 +1,14 @@
 """One step priced operator by operator: the program that the step engine runs, and the work it stands for."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields, replace
 
 import numpy as np
 
 from hardware_specs.records.evidence import Grade, worst
 from model_graphs.graph import Block, Operator, OperatorGraph, Stream
 from simulator.costs.energy import PowerModel
+from simulator.costs.engines import ENGINE_LOG_HALF_WIDTH, Engine
 from simulator.costs.estimates import BOUNDS
 from simulator.costs.expert_load import expert_load
 from simulator.costs.library import KernelLibrary
@@ -21,18 +22,31 @@ Point = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Work:
-    """Arithmetic and memory traffic of one rank in one step."""
+    """Arithmetic and memory traffic of one rank in one step, and what an engine has of it.
+
+    `flop` and `traffic_bytes` are of both; `engine_j` is spent inside the engine for `engine_flop`.
+    """
 
     flop: float
     traffic_bytes: float
+    engine_flop: float = 0.0
+    engine_j: float = 0.0
+
+    def energy_j(self, power: PowerModel, seconds: float) -> float:
+        """Joules of the work in that time, active watts included."""
+        return power.energy_j(self.flop - self.engine_flop, self.traffic_bytes, seconds) + self.engine_j
 
 
 @dataclass(frozen=True)
 class PricedStep:
-    """A step ready to run, with the weakest grade and the widest evidence of its parts."""
+    """A step ready to run, with the weakest grade and the widest evidence of its parts.
+
+    `engine_log_half_width` is what an engine's share of the operators' time adds to the step's interval.
+    """
 
     program: StepProgram
     grade: Grade
+    engine_log_half_width: float
     evidence: tuple[str, ...]
 
 
@@ -66,7 +80,24 @@ def price_step(
         for block in graph.blocks
     ]
     operators = pricer.after_host(unroll(blocks), running)
-    return PricedStep(StepProgram(operators, n_ranks), worst(*pricer.grades), tuple(sorted(pricer.evidence)))
+    return PricedStep(
+        StepProgram(operators, n_ranks),
+        worst(*pricer.grades),
+        ENGINE_LOG_HALF_WIDTH * _engine_share(graph, blocks, library.engine),
+        tuple(sorted(pricer.evidence)),
+    )
+
+
+def _engine_share(graph: OperatorGraph, blocks: Sequence[TimedBlock], engine: Engine | None) -> float:
+    """The engine's share of the operators' time."""
+    if engine is None:
+        return 0.0
+    pairs = [
+        (block.repeat * float(np.max(timed.duration_s)), engine.runs(operator))
+        for block, made in zip(graph.blocks, blocks, strict=True)
+        for operator, timed in zip(block.operators, made.operators, strict=True)
+    ]
+    return sum(seconds for seconds, runs in pairs if runs) / sum(seconds for seconds, _ in pairs)
 
 
 class _StepPricer:
@@ -91,7 +122,7 @@ class _StepPricer:
         self.grades.append(estimate.grade)
         self.evidence.add(estimate.evidence)
         seconds = self._seconds(operator, float(estimate.latency_s))
-        work = operator_work(operator, at)
+        work = operator_work(operator, at, self.library.engine)
         return TimedOperator(
             name=operator.name,
             kind=operator.kind,
@@ -103,7 +134,7 @@ class _StepPricer:
             bound=BOUNDS[int(estimate.bound)],
             flop=work.flop,
             traffic_bytes=work.traffic_bytes,
-            energy_j=self.power.energy_j(work.flop, work.traffic_bytes, seconds),
+            energy_j=work.energy_j(self.power, seconds),
         )
 
     def after_host(self, operators: tuple[TimedOperator, ...], running: float) -> tuple[TimedOperator, ...]:
@@ -131,9 +162,12 @@ class _StepPricer:
         return self.scale * latency_s
 
 
-def operator_work(operator: Operator, at: Point) -> Work:
+def operator_work(operator: Operator, at: Point, engine: Engine | None = None) -> Work:
     """FLOP that real kernels do (causal) and bytes moved; of routed experts, only those that are hit."""
     flop = float(operator.causal_flop.evaluate(at))
+    if engine is not None and engine.runs(operator):
+        done = engine.work(operator, at)
+        return Work(flop, done.traffic_bytes, flop, done.energy_j)
     traffic = float(traffic_bytes(operator, at))
     if operator.kind == "moe_experts":
         traffic -= float(operator.weight_bytes.evaluate(at)) * (1 - hit_fraction(operator, at))
@@ -149,20 +183,18 @@ def hit_fraction(operator: Operator, at: Point) -> float:
     return float(np.clip(load.active[0] / (n_experts / ep), 0.0, 1.0))
 
 
-def graph_work(graph: OperatorGraph, at: Point, sampled: float) -> Work:
+def graph_work(graph: OperatorGraph, at: Point, sampled: float, engine: Engine | None = None) -> Work:
     """Work of one rank in one step of the graph."""
-    flop = traffic = 0.0
-    for block in graph.blocks:
-        point = dict(at, B=sampled, S=1.0, T=0.0) if block.name == "head" else at
-        work = _block_work(block, point)
-        flop += work.flop
-        traffic += work.traffic_bytes
-    return Work(flop, traffic)
+    head = dict(at, B=sampled, S=1.0, T=0.0)
+    parts = (_block_work(block, head if block.name == "head" else at, engine) for block in graph.blocks)
+    return total_work((part, 1.0) for part in parts)
 
 
-def _block_work(block: Block, at: Point) -> Work:
-    parts = [operator_work(op, at) for op in block.operators]
-    return Work(
-        block.repeat * sum(part.flop for part in parts),
-        block.repeat * sum(part.traffic_bytes for part in parts),
-    )
+def _block_work(block: Block, at: Point, engine: Engine | None) -> Work:
+    return total_work((operator_work(op, at, engine), float(block.repeat)) for op in block.operators)
+
+
+def total_work(parts: Iterable[tuple[Work, float]]) -> Work:
+    """The sum of works, each so many times."""
+    listed = [(astuple(work), times) for work, times in parts]
+    return Work(*(sum(work[i] * times for work, times in listed) for i in range(len(fields(Work)))))
