@@ -14,9 +14,10 @@ from hardware_specs.records.quantities import Kind, Quantity
 from hardware_specs.records.yaml_reader import Document, read_document, validate_document
 from hardware_specs.server_forms import NodeForm
 
-#: blocks of a form whose absence is no gap
-_PARTS_THAT_MAY_LACK = frozenset(
-    {"engine", "conversion", "array", "peak", "index_bits_per_nonzero", "index_bits_per_element"}
+#: entries of a form whose absence is no gap
+_MAY_LACK = frozenset(
+    {"engine", "conversion", "array", "peak", "decompression", "compression"}
+    | {"index_bits_per_nonzero", "index_bits_per_element"}
 )
 
 
@@ -38,9 +39,9 @@ def check_file(path: Path) -> list[str]:
 def assumptions_of(form: BaseModel, path: str = "") -> Iterator[str]:
     """One line for every figure of a form that is assumed, and every optional one that is not given."""
     for name, field in type(form).model_fields.items():
-        is_figure = field.annotation != (str | None)
-        if is_figure and name not in _PARTS_THAT_MAY_LACK:
-            yield from _assumptions(f"{path}{name}", getattr(form, name))
+        value, is_figure = getattr(form, name), field.annotation != (str | None)
+        if is_figure and not (value is None and name in _MAY_LACK):
+            yield from _assumptions(f"{path}{name}", value)
 
 
 def _surroundings() -> Iterator[str]:

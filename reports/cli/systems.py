@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hardware_specs.checks import check_file
 from hardware_specs.library import list_systems, load_system
-from hardware_specs.parts import SystemSpec
+from hardware_specs.parts import DeviceSpec, SystemSpec
 from reports.cli.catalogue import Shown, add_actions, dispatch
 from reports.figures import figure_json, figure_table
 from reports.formatting import figure
@@ -75,8 +75,18 @@ def _showing(name: str) -> Shown:
         ("files", ", ".join(system.files)),
         ("content hash", system.content_hash),
     ]
+    head += _engine_rows(device)
     content = _summary(system) | {"figures": figure_json(system), "files": list(system.files)}
     return content, [definition(system.key, head), figure_table(system)]
+
+
+def _engine_rows(device: DeviceSpec) -> list[tuple[str, str]]:
+    """What an engine beside the digital unit runs, and what it cannot."""
+    engine = device.engine
+    if engine is None:
+        return []
+    runs = f"{', '.join(engine.operators)} in {', '.join(engine.dtypes)}; all else: {engine.digital_unit}"
+    return [("engine", f"{engine.name}: {runs}"), *(("its limits", limit) for limit in engine.limits)]
 
 
 def _checking(path: Path) -> list[str]:

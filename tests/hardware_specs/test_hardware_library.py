@@ -179,6 +179,10 @@ def test_what_the_article_does_not_say_is_assumed_and_said() -> None:
     assumed = check_file(PACKAGE / "devices/article_r1_accelerator.yaml")
     assert [line.split(" ")[0] for line in assumed] == [
         "sm_count", "clock", "l2_capacity", "dense_peak.fp8", "dense_peak.int8", "tdp", "idle_power",
+        "engine.peak.fp8", "engine.peak.int8", "engine.efficiency", "engine.memory_efficiency",
+        "engine.launch", "engine.energy_per_mac", "engine.static_power",
+        "engine.sparsity.unstructured.index_bits_per_element", "engine.sparsity.unstructured.overhead",
+        "engine.decompression", "engine.compression",
     ]  # fmt: skip
 
 
