@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hardware_specs.library import load_system
+from hardware_specs.library import list_systems, load_system
 from hardware_specs.parts import SystemSpec
 from hardware_specs.records.errors import InputError
 from hardware_specs.records.evidence import Grade
@@ -15,6 +15,8 @@ V3_EXPERTS = {"hidden": 7168, "inter": 2048, "topk": 8, "experts": 256}
 GPT_OSS_EXPERTS = {"hidden": 2880, "inter": 2880, "topk": 4, "experts": 128}
 QWEN3_EXPERTS = {"hidden": 4096, "inter": 1536, "topk": 8, "experts": 128}
 ENGINES = pytest.mark.parametrize("backend", ["vllm", "sglang", "trtllm"])
+#: boards that can be bought; a what-if engine keeps its rates only within the error of carried constants
+SOLD = [key for key in list_systems() if load_system(key).device.vendor == "NVIDIA"]
 FITTED = pytest.mark.parametrize("system", ["h100_sxm", "h200_sxm", "b200_sxm", "gb200"])
 
 
@@ -287,7 +289,7 @@ def test_a_hundred_thousand_gemms_take_about_a_second(library: KernelLibrary) ->
 
 
 @pytest.mark.parametrize("backend", ["vllm", "sglang", "trtllm"])
-@pytest.mark.parametrize("system", ["a100_sxm_80gb", "h100_sxm", "h200_sxm", "b200_sxm", "gb200"])
+@pytest.mark.parametrize("system", SOLD)
 def test_no_shipped_kernel_beats_the_peak_or_the_bandwidth(system: str, backend: str) -> None:
     library = KernelLibrary(load_system(system), backend)
     peaks, bandwidth = library.device.peaks, library.device.bandwidth_bytes_per_s
