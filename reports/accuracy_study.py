@@ -48,10 +48,10 @@ def run_study(seeds: Sequence[int], checkpoints: Path | None, tell: Tell) -> dic
     from reference_impl.proxy.corpus import Windows, standard_library
 
     corpus = standard_library()
-    proxies, made_from = _proxies(corpus, seeds, checkpoints, tell)
+    models, made_from = proxies(corpus, seeds, checkpoints, tell)
     short = Windows(corpus.evaluation, EDGES[3], EVALUATION_SEED).draw(SHORT_PASSAGES)
     long = Windows(corpus.evaluation, EDGES[-1], EVALUATION_SEED).draw(LONG_PASSAGES)
-    compared = [_compared(model, short, long) for model in proxies]
+    compared = [_compared(model, short, long) for model in models]
     return _assembled(seeds, corpus.hash, made_from, compared)
 
 
@@ -79,16 +79,21 @@ def _assembled(
     }
 
 
-def _proxies(
-    corpus: Any, seeds: Sequence[int], checkpoints: Path | None, tell: Tell
+def proxies(
+    corpus: Any, seeds: Sequence[int], checkpoints: Path | None, tell: Tell, mtp: bool = False
 ) -> tuple[list[Any], list[dict[str, str]]]:
+    """Proxies of these seeds and what identifies each, read from a folder or trained.
+
+    Raises:
+        InputError: a checkpoint that should be in the folder is not.
+    """
     from reference_impl.proxy.checkpoint import load_checkpoint
     from reference_impl.proxy.training import train
 
     if checkpoints is not None:
-        loaded = [load_checkpoint(checkpoints / checkpoint_name(seed)) for seed in seeds]
+        loaded = [load_checkpoint(checkpoints / checkpoint_name(seed), mtp) for seed in seeds]
         return [model for model, _ in loaded], [identity for _, identity in loaded]
-    trained = [train(corpus, seed, tell=_nth(tell, i, len(seeds))) for i, seed in enumerate(seeds)]
+    trained = [train(corpus, seed, tell=nth(tell, i, len(seeds))) for i, seed in enumerate(seeds)]
     return [one.model for one in trained], [one.identity for one in trained]
 
 
@@ -97,7 +102,7 @@ def checkpoint_name(seed: int) -> str:
     return f"proxy-{seed}.safetensors"
 
 
-def _nth(tell: Tell, index: int, of: int) -> Tell:
+def nth(tell: Tell, index: int, of: int) -> Tell:
     """Progress of one of several trainings, as progress of all."""
     return lambda done, total: tell(index * total + done, of * total)
 

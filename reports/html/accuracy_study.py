@@ -25,25 +25,34 @@ from reports.html.page import DRAW, style
 
 def render_study(result: Result) -> str:
     """The whole file; it needs no network."""
+    sections = (
+        section("bits", "Divergence against bits a weight", _bits_chart(result), note=LABEL),
+        section("sparsity", "Divergence against pruned weights", _sparsity_chart(result), note=LABEL),
+        section("context", "Divergence along the context", _context_chart(result), note=LABEL),
+        section("schemes", "All schemes", _scheme_table(result), note=LABEL),
+    )
+    return study_page("Accuracy of transforms", LABEL, result, sections)
+
+
+def study_page(title: str, label: str, result: Result, sections: Sequence[str]) -> str:
+    """A study on the proxy as one file, with its scripts and what it was made from."""
+    body = "\n".join(sections)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Accuracy of transforms - silicast</title>
+<title>{escape(title)} - silicast</title>
 <style>
 {style()}</style>
 </head>
 <body>
 <header>
-<h1>Accuracy of transforms</h1>
-<p>{escape(LABEL)}; seeds {", ".join(map(str, result["seeds"]))}; corpus {escape(result["corpus"])}</p>
+<h1>{escape(title)}</h1>
+<p>{escape(label)}; seeds {", ".join(map(str, result["seeds"]))}; corpus {escape(result["corpus"])}</p>
 </header>
 <main>
-{section("bits", "Divergence against bits a weight", _bits_chart(result), note=LABEL)}
-{section("sparsity", "Divergence against pruned weights", _sparsity_chart(result), note=LABEL)}
-{section("context", "Divergence along the context", _context_chart(result), note=LABEL)}
-{section("schemes", "All schemes", _scheme_table(result), note=LABEL)}
+{body}
 </main>
 <script>{get_plotlyjs()}</script>
 <script>{DRAW}</script>
