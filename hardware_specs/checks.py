@@ -16,7 +16,17 @@ from hardware_specs.server_forms import NodeForm
 
 #: entries of a form whose absence is no gap
 _MAY_LACK = frozenset(
-    {"engine", "conversion", "array", "peak", "decompression", "compression"}
+    {
+        "engine",
+        "conversion",
+        "array",
+        "peak",
+        "decompression",
+        "compression",
+        "family",
+        "unit_count",
+        "pin_rate",
+    }
     | {"index_bits_per_nonzero", "index_bits_per_element"}
 )
 
