@@ -39,8 +39,10 @@ class Problem:
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """The choice that looks most like `word`, or the empty string when none is close."""
-    found = get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    """The choice that `word` begins, else the one that looks most like it; empty when none is close."""
+    known = list(choices)
+    begun = [choice for choice in known if choice.startswith(word)] if len(word) > 1 else []
+    found = get_close_matches(word, begun or known, n=1, cutoff=0.0 if begun else 0.5)
     return found[0] if found else ""
 
 
