@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
-from reports.acceptance_study import LABEL, RUNS, Run, line_of
+from reports.acceptance_study import LABEL, RUNS, Run, line_of, runs_of
 from reports.accuracy_study import Result, mean_and_spread
 
 #: columns of a bar that stands for every draft accepted
@@ -110,7 +110,7 @@ def _positions(result: Result) -> Iterator[str]:
         f"{RUNS[0].passages} passages a seed (untrained and longer runs: {RUNS[-1].passages}), "
         f"{RUNS[0].new_bytes} new bytes each where nothing else is said."
     )
-    yield from _table(["run", *names], (_pooled_row(result, run) for run in RUNS))
+    yield from _table(["run", *names], (_pooled_row(result, run) for run in runs_of(result)))
     yield "Seed by seed:"
     yield ""
     rows = (
@@ -155,7 +155,7 @@ def _tokens(result: Result) -> Iterator[str]:
         "One, and for each draft the product of the fractions up to it; `±` is the standard error over "
         "seeds. What a step costs, which grows with depth too, is not in it."
     )
-    rows = ((name_of(run), *_by_depth(line_of(result, run))) for run in RUNS)
+    rows = ((name_of(run), *_by_depth(line_of(result, run))) for run in runs_of(result))
     yield from _table(["run", *names], rows)
 
 

@@ -7,7 +7,7 @@ needs torch. The result is plain data: `docs/speculation-proxy.md` shows it, and
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -190,6 +190,12 @@ def committed_acceptance() -> Result:
     text = (files("reports") / COMMITTED).read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text)
     return found
+
+
+def runs_of(result: Result) -> list[Run]:
+    """What was run, in order."""
+    keys = [field.name for field in fields(Run)]
+    return [Run(**{key: line[key] for key in keys}) for line in result["runs"]]
 
 
 def line_of(result: Result, run: Run) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from rich.console import Group
 
 from reports.acceptance_page import name_of
-from reports.acceptance_study import LABEL, RUNS, line_of
+from reports.acceptance_study import LABEL, line_of, runs_of
 from reports.accuracy_study import Result
 from reports.tables import table
 
@@ -13,7 +13,7 @@ from reports.tables import table
 def acceptance_tables(result: Result) -> Iterator[Group]:
     """Acceptance by draft position with intervals, and expected tokens a step."""
     positions = range(1, result["depth"] + 1)
-    lines = {run: line_of(result, run)["pooled"] for run in RUNS}
+    lines = {run: line_of(result, run)["pooled"] for run in runs_of(result)}
     rows = [(name_of(run), *map(_percent, one["acceptance"])) for run, one in lines.items()]
     caption = f"{result['confidence']:.0%} Wilson intervals of all seeds together"
     columns = ("run", *(f">draft {k}, %" for k in positions))

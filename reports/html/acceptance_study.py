@@ -6,7 +6,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from reports.acceptance_page import DRAWN, cell, name_of
-from reports.acceptance_study import LABEL, RUNS, line_of
+from reports.acceptance_study import LABEL, line_of, runs_of
 from reports.accuracy_study import Result, mean_and_spread
 from reports.html.accuracy_study import study_page
 from reports.html.charts import COLOURS, fragment
@@ -65,5 +65,6 @@ def _trace(index: int, name: str, n: int) -> dict[str, Any]:
 
 def _table(result: Result) -> str:
     columns = ("run", *(f">draft {k}" for k in range(1, result["depth"] + 1)))
-    rows = [(name_of(run), *map(cell, line_of(result, run)["pooled"]["acceptance"])) for run in RUNS]
+    runs = [(name_of(run), line_of(result, run)["pooled"]) for run in runs_of(result)]
+    rows = [(name, *map(cell, pooled["acceptance"])) for name, pooled in runs]
     return table(columns, rows)
