@@ -17,7 +17,7 @@ from hardware_specs.records.errors import InputError
 from simulator.costs.calibration import Calibrations
 from simulator.costs.estimates import BOUNDS
 from simulator.costs.library import KernelLibrary
-from simulator.costs.shape_families import FAMILIES, Row, call_key, read_shapes, row_problems
+from simulator.costs.shape_families import FAMILIES, Row, call_key, read_shapes, row_problems, source_entry
 
 COLUMNS = ("id", "measured", "predicted", "low", "high", "grade", "bound", "reason")
 
@@ -60,10 +60,13 @@ def price_shapes(
             answers[index] = KernelAnswer(row["id"], _measured(row), reason="; ".join(map(str, problems)))
         else:
             groups[call_key(row, backend)].append(index)
-    engines = {backend, *(key[0] for key in groups)}
-    libraries = {engine: KernelLibrary(system, engine, calibrations) for engine in engines}
-    for (engine, *_), members in groups.items():
-        priced = _price([rows[index] for index in members], libraries[engine])
+    named = {key[:2] for key in groups}
+    libraries = {
+        (engine, kernel): KernelLibrary(system, engine, calibrations, timed_kernel=kernel)
+        for engine, kernel in named | {(backend, "")}
+    }
+    for (engine, kernel, *_), members in groups.items():
+        priced = _price([rows[index] for index in members], libraries[engine, kernel])
         answers |= zip(members, priced, strict=True)
     return [answers[index] for index in range(len(rows))]
 
@@ -94,9 +97,12 @@ def _price(rows: Sequence[Row], library: KernelLibrary) -> list[KernelAnswer]:
 
 def _assumed(row: Row) -> list[str]:
     """What the row left open and how it was filled."""
+    source = row.get("kernel_source", "")
+    unknown = source and source_entry(row) is None
+    notes = [f"kernel_source {source} has no entry: the engine's own choice"] if unknown else []
     filled = {"moe": {"distribution": "balanced"}, "mla_decode": {"kv_dtype": row.get("dtype", "")}}
     choices = filled.get(row["family"], {})
-    return [f"{name} not stated: {value}" for name, value in choices.items() if not row.get(name)]
+    return notes + [f"{name} not stated: {value}" for name, value in choices.items() if not row.get(name)]
 
 
 def _measured(row: Row) -> float | None:

@@ -32,6 +32,7 @@ from simulator.costs.decode import DecodeConstants
 from simulator.costs.figures import DeviceFigures
 from simulator.costs.gemm import GemmConstants
 from simulator.costs.generations import GENERATIONS
+from simulator.costs.marching import MARCHING, MarchConstants
 from simulator.costs.moe import MoeConstants
 from simulator.costs.numerics import constant_specs
 from simulator.costs.prefill import PrefillConstants
@@ -51,7 +52,11 @@ CONSTANTS_OF_FAMILY: dict[str, type[Any]] = {
     "nccl": NcclConstants,
     "ep_low_latency": ExchangeConstants,
     "ep_bulk": BulkExchangeConstants,
+    "ep_nvlink": ExchangeConstants,
+    "oneccl": NcclConstants,
     "bandwidth": BandwidthConstants,
+    "encoder_attention": PrefillConstants,
+    **dict.fromkeys(MARCHING, MarchConstants),
 }
 
 

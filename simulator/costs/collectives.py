@@ -70,6 +70,12 @@ class BulkExchangeConstants:
 _SM_RATE_BYTES_PER_S = 100e9
 
 
+def op_and_group(kernel: str) -> tuple[str, int]:
+    """Operation and ranks of an entry's name: `all_reduce_4` is of four ranks alone, 0 is of all."""
+    name, _, ranks = kernel.rpartition("_")
+    return (name, int(ranks)) if ranks.isdigit() else (kernel, 0)
+
+
 def size_of_message(op: str, n_ranks: Real, message_bytes: FloatArray) -> FloatArray:
     """The nccl-tests size of a call to which every rank contributes `message_bytes`."""
     return np.asarray(message_bytes * n_ranks if op == "all_gather" else message_bytes, np.float64)
@@ -108,6 +114,42 @@ def nccl_latency(
     low_latency_s = fixed_s + wire_s / c.low_latency_efficiency
     simple_s = fixed_s + c.simple_s + wire_s / c.simple_efficiency
     return _with_bound(smooth_min(c.sharpness, low_latency_s, simple_s), wire_s / c.simple_efficiency)
+
+
+def nccl_over_nodes_latency(
+    op: str,
+    n_local: Real,
+    n_nodes: Real,
+    size_bytes: FloatArray,
+    links_bytes_per_s: tuple[float, float],
+    c: NcclConstants,
+) -> Priced:
+    """Latency of one NCCL call over several nodes: inside each over its fabric, between them over every NIC.
+
+    An all-reduce is a reduce-scatter inside, an all-reduce of each device's share over its NIC, and an
+    all-gather inside; the other rings have the phase between and one inside. Phases overlap but for their
+    fixed times, so the busier of fabric and NICs counts. Links: of a device inside and out of a node.
+    """
+    inside, outside = links_bytes_per_s
+    ends = ("reduce_scatter", "all_gather") if op == "all_reduce" else (op,)
+    inner_bytes = size_bytes / n_nodes if op == "all_to_all" else size_bytes
+    outer_bytes = size_bytes if op == "all_to_all" else size_bytes / n_local
+    fabric = [_fixed_and_wire_s(end, n_local, inner_bytes, inside, c) for end in ends]
+    nics = _fixed_and_wire_s(op, n_nodes, outer_bytes, outside, c)
+    fixed_s = sum(fixed for fixed, _ in fabric) + nics[0]
+    wire_s = np.maximum(sum(wire for _, wire in fabric), nics[1])
+    return _with_bound(fixed_s + wire_s, wire_s)
+
+
+def _fixed_and_wire_s(
+    op: str, n_ranks: Real, size_bytes: FloatArray, link_bytes_per_s: float, c: NcclConstants
+) -> tuple[FloatArray, FloatArray]:
+    """Seconds of a call without bytes, and what its bytes add."""
+    whole, fixed = (
+        nccl_latency(op, n_ranks, size, link_bytes_per_s, c).latency_s
+        for size in (size_bytes, np.zeros_like(size_bytes))
+    )
+    return fixed, whole - fixed
 
 
 def exchange_latency(

@@ -21,7 +21,9 @@ _OPS = (*comm.RING_OPS, *comm.EXCHANGE_OPS)
 class Communication:
     """Collectives of one rank. Beyond one node the NICs bound them."""
 
-    def __init__(self, pricing: Pricing) -> None:
+    def __init__(self, pricing: Pricing, kernel: str = "") -> None:
+        """`kernel` is the one that answers for an all-reduce, where a call names it."""
+        self._kernel = kernel
         self._pricing = pricing
         self._device = pricing.device
 
@@ -40,7 +42,11 @@ class Communication:
             per_token = bytes_per_token or hidden * topk * comm.WIRE_BYTES[op]
             return self._low_latency_exchange(op, n_ranks, message_bytes, per_token)
         if op == "all_reduce" and n_ranks <= self._device.scale_up_devices:
+            if self._kernel == "nccl":
+                return self._nccl(op, n_ranks, message_bytes)
             custom = self._custom_all_reduce(n_ranks, message_bytes)
+            if self._kernel:
+                return custom
             return fastest(custom, self._nccl(op, n_ranks, message_bytes))
         return self._nccl(op, n_ranks, message_bytes)
 
@@ -65,19 +71,27 @@ class Communication:
         def formula(c: Any, size: FloatArray) -> Priced:
             return comm.custom_all_reduce_latency(n_ranks, size, link, c)
 
-        choice = KernelChoice((self._pricing.backend, "vllm", "trtllm"))
+        names = dict.fromkeys((self._kernel or self._pricing.backend, "vllm", "trtllm"))
+        choice = KernelChoice(tuple(f"{name}{end}" for end in (f"_{n_ranks}", "") for name in names))
         return self._pricing("custom_all_reduce", "any", choice, formula, message_bytes, memo_key=n_ranks)
 
     def _nccl(self, op: str, n_ranks: int, message_bytes: ArrayLike) -> KernelEstimate:
-        inside = n_ranks <= self._device.scale_up_devices
-        link = self._device.scale_up_bytes_per_s if inside else self._device.scale_out_bytes_per_s
+        local = self._device.scale_up_devices
+        inside, nodes = n_ranks <= local, -(-n_ranks // local)
+        links = (self._device.scale_up_bytes_per_s, self._device.scale_out_bytes_per_s)
 
         def formula(c: Any, message: FloatArray) -> Priced:
-            return comm.nccl_latency(op, n_ranks, comm.size_of_message(op, n_ranks, message), link, c)
+            size = comm.size_of_message(op, n_ranks, message)
+            if inside:
+                return comm.nccl_latency(op, n_ranks, size, links[0], c)
+            if local == 1:
+                return comm.nccl_latency(op, n_ranks, size, links[1], c)
+            return comm.nccl_over_nodes_latency(op, local, nodes, size, links, c)
 
         key = (op, n_ranks)
-        found = self._pricing("nccl", "any", KernelChoice((op,)), formula, message_bytes, memo_key=key)
-        return found if inside else weakened(found, "one flat ring over the NICs, never measured")
+        names = (f"{op}_{n_ranks}", op) if inside else (f"{op}_{local}", op)
+        found = self._pricing("nccl", "any", KernelChoice(names), formula, message_bytes, memo_key=key)
+        return found if inside else weakened(found, "inside nodes and then over their NICs, never measured")
 
     def _low_latency_exchange(
         self, op: str, n_ranks: int, message_bytes: ArrayLike, bytes_per_token: float

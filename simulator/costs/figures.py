@@ -17,10 +17,16 @@ ELEMENT_BYTES = {
     "int8": 1.0,
     "nvfp4": 0.5 + 1 / 16,
     "mxfp4": 0.5 + 1 / 32,
+    "int4": 0.5 + 2 / 128,
 }
 
 #: products of two types: what weights are stored in, and what rows are read and multiplied in
-MIXED_PRODUCTS = {"mxfp4_bf16": ("mxfp4", "bf16"), "mxfp4_mxfp8": ("mxfp4", "mxfp8")}
+MIXED_PRODUCTS = {
+    "mxfp4_bf16": ("mxfp4", "bf16"),
+    "mxfp4_mxfp8": ("mxfp4", "mxfp8"),
+    "int8_bf16": ("int8", "bf16"),
+    "int4_bf16": ("int4", "bf16"),
+}
 
 _ALIASES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "fp4": "nvfp4"}
 
@@ -84,7 +90,11 @@ class DeviceFigures:
 
     def has_peak(self, dtype: str) -> bool:
         """Whether the device has a matrix unit for the dtype."""
-        return PEAK_OF_DTYPE[dtype_name(dtype)] in self.peaks
+        return PEAK_OF_DTYPE.get(dtype_name(dtype)) in self.peaks
+
+    def peak_or_bf16(self, dtype: str) -> float:
+        """Dense peak in FLOP/s, that of 16 bits where a kernel has to expand the dtype first."""
+        return self.peak(dtype if self.has_peak(dtype) else "bf16")
 
     def peak(self, dtype: str) -> float:
         """Dense peak in FLOP/s.
@@ -93,7 +103,7 @@ class DeviceFigures:
             InputError: the device has no matrix unit for the dtype.
         """
         name = dtype_name(dtype)
-        entry = PEAK_OF_DTYPE[name]
+        entry = PEAK_OF_DTYPE.get(name, name)
         if not self.has_peak(name):
             known = ", ".join(sorted(self.peaks))
             raise InputError(

@@ -47,6 +47,8 @@ TILINGS = {
     "any": Tiling.of([*_SMALL, *_LARGE], [1, 2, 4, 8, 16]),
     "umma": Tiling.of([(128, 64), (128, 192), *_LARGE, (256, 256)], [1]),
 }
+#: products whose input stays in 16 bits
+UNQUANTISED = ("bf16", "int8_bf16", "int4_bf16")
 _MIN_K_PER_SPLIT = 32
 _OUTPUT_BYTES = 2.0
 _PARTIAL_SUM_BYTES = 8.0  # an fp32 partial sum is written and read once
@@ -87,6 +89,7 @@ class GemmShape:
     batch: float | FloatArray = 1.0
     weight_copies: float | FloatArray = 1.0
     quantizes_input: bool = False
+    stored_bytes: float = 0.0  # of a weight, where it is not multiplied in what it is stored in
 
     def __len__(self) -> int:
         return len(self.m)
@@ -97,8 +100,31 @@ class GemmShape:
         size = len(self)
         batch, copies = (np.broadcast_to(x, size)[cut] for x in (self.batch, self.weight_copies))
         return GemmShape(
-            self.m[cut], self.n[cut], self.k[cut], self.element_bytes, batch, copies, self.quantizes_input
+            self.m[cut],
+            self.n[cut],
+            self.k[cut],
+            self.element_bytes,
+            batch,
+            copies,
+            self.quantizes_input,
+            self.stored_bytes,
         )
+
+    @property
+    def weight_bytes(self) -> FloatArray:
+        """Bytes of the weights of a call."""
+        return np.asarray(self.batch * self.n * self.k * (self.stored_bytes or self.element_bytes))
+
+
+def timed_copies(
+    n: FloatArray, k: FloatArray, weight_bytes: float, l2_bytes: float, *, fills_cache: FloatArray | bool
+) -> FloatArray:
+    """Weight buffers that a kernel benchmark cycles through.
+
+    TensorRT-LLM's takes as many as fill the L2 (five at most: `fills_cache`), those of other engines six.
+    """
+    filling = np.clip(np.ceil(l2_bytes / (n * k * weight_bytes)), 1, 5)
+    return np.where(fills_cache, filling, 6.0)
 
 
 def gemm_latency(
@@ -161,7 +187,7 @@ def _tile_times(
 
 def _traffic_bytes(shape: GemmShape, device: DeviceFigures, c: GemmConstants, cold: bool) -> FloatArray:
     """Bytes from DRAM, with those from L2 counted at their higher speed."""
-    weight = shape.batch * shape.n * shape.k * shape.element_bytes
+    weight = shape.weight_bytes
     activation = shape.batch * (shape.m * shape.k * shape.element_bytes + shape.m * shape.n * _OUTPUT_BYTES)
     if cold:
         weight_hit: FloatArray | float = 0.0
@@ -193,7 +219,6 @@ def _quantize_s(shape: GemmShape, device: DeviceFigures, c: GemmConstants) -> Fl
 def roofline_s(shape: GemmShape, peak_flop_per_s: float, device: DeviceFigures) -> FloatArray:
     """The plain roofline: peak or bandwidth, whichever binds, and nothing else."""
     flop = 2 * shape.batch * shape.m * shape.n * shape.k
-    traffic = (
-        shape.n * shape.k + shape.m * shape.k
-    ) * shape.element_bytes + shape.m * shape.n * _OUTPUT_BYTES
-    return np.maximum(flop / peak_flop_per_s, shape.batch * traffic / device.bandwidth_bytes_per_s)
+    rows = shape.m * shape.k * shape.element_bytes + shape.m * shape.n * _OUTPUT_BYTES
+    traffic = shape.weight_bytes + shape.batch * rows
+    return np.maximum(flop / peak_flop_per_s, traffic / device.bandwidth_bytes_per_s)

@@ -146,8 +146,10 @@ def attention_kernels(backend: str, *, windowed: bool = False) -> KernelChoice:
 def decode_kernels(backend: str, *, grouped: bool, windowed: bool = False) -> KernelChoice:
     """Decode attention has constants of its own for multi-head, grouped queries, and those over a window."""
     kind = "gqa" if grouped else "mha"
-    names = (f"{name}_{kind}" for name in dict.fromkeys((backend, "vllm", "trtllm")))
-    return KernelChoice(_with_windowed(names, windowed=grouped and windowed))
+    engines = dict.fromkeys((backend, "vllm", "trtllm"))
+    names = tuple(f"{name}_{kind}" for name in engines)
+    every_shape = () if backend in BACKENDS else (backend,)
+    return KernelChoice(every_shape + _with_windowed(names, windowed=grouped and windowed))
 
 
 def _with_windowed(names: Iterable[str], *, windowed: bool) -> tuple[str, ...]:

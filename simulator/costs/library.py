@@ -5,6 +5,7 @@ with an empty dimension takes no time; scalar calls are remembered. Latencies ar
 captured graph, without host time, and by default with operands cold in cache as they are while serving.
 """
 
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,8 @@ from simulator.costs.decode import (
 )
 from simulator.costs.estimates import FloatArray, KernelEstimate
 from simulator.costs.expert_load import expert_load
-from simulator.costs.figures import DeviceFigures, dtype_name, element_bytes, product_types
-from simulator.costs.gemm import GemmShape, gemm_latency
+from simulator.costs.figures import MIXED_PRODUCTS, DeviceFigures, dtype_name, element_bytes, product_types
+from simulator.costs.gemm import UNQUANTISED, GemmShape, gemm_latency, timed_copies
 from simulator.costs.kernel_choice import (
     BULK_TOKENS,
     KernelChoice,
@@ -42,7 +43,8 @@ from simulator.costs.moe import MoeShape, moe_latency
 from simulator.costs.numerics import Priced
 from simulator.costs.prefill import PrefillShape, mla_prefill_shape, prefill_latency
 from simulator.costs.pricing import Pricing, fastest, from_threshold, weakened
-from simulator.costs.recurrent import RECURRENCES, RecurrenceShape, recurrence_latency
+from simulator.costs.recurrent import LAUNCHES, RecurrenceShape, recurrence_latency
+from simulator.costs.sequence_kernels import SequenceKernels
 
 if TYPE_CHECKING:
     from simulator.costs.engines import Engine
@@ -63,12 +65,19 @@ class KernelLibrary:
         calibrations: Calibrations | None = None,
         *,
         engine: "Engine | None" = None,
+        timed_kernel: str = "",
     ) -> None:
+        """With `timed_kernel`, an entry's name, calls are priced as the benchmark of that kernel times them.
+
+        Operands are then warm where the benchmark leaves them so, and quantising the input is part of a GEMM.
+        """
         self.engine = engine
+        self._timed_kernel = timed_kernel
         self.device = DeviceFigures.from_system(system)
         self.backend = check_backend(backend)
         self._price = Pricing(self.device, backend, calibrations or shipped_calibrations())
-        self._communication = Communication(self._price)
+        self._communication = Communication(self._price, timed_kernel)
+        self.sequences = SequenceKernels(self._price)
 
     @cached_property
     def launch_s(self) -> float:
@@ -79,13 +88,33 @@ class KernelLibrary:
         self, m: ArrayLike, n: ArrayLike, k: ArrayLike, dtype: str = "bf16", *, cold: bool = True
     ) -> KernelEstimate:
         """[m, k] by [n, k], output in 16 bits; activation quantisation is an operator of its own."""
-        dtype = dtype_name(dtype)
-        peak = self.device.peak(dtype)
+        dtype = dtype if dtype in MIXED_PRODUCTS else dtype_name(dtype)
+        stored, multiplied = product_types(dtype)
+        sizes, timed = (element_bytes(stored), element_bytes(multiplied)), self._timed_kernel
+        peak = self.device.peak(multiplied)
+        cold = cold and not timed
 
         def formula(c: Any, m: FloatArray, n: FloatArray, k: FloatArray) -> Priced:
-            return gemm_latency(GemmShape(m, n, k, element_bytes(dtype)), peak, self.device, c, cold=cold)
+            shape = GemmShape(m, n, k, sizes[1], stored_bytes=sizes[0])
+            if timed:
+                fills = timed in ("cublas", "trtllm")
+                copies = timed_copies(n, k, sizes[0], self.device.l2_bytes, fills_cache=fills)
+                quantizes = dtype not in UNQUANTISED
+                shape = replace(shape, weight_copies=copies, quantizes_input=quantizes)
+            return gemm_latency(shape, peak, self.device, c, cold=cold)
 
-        return self._price("gemm", dtype, gemm_kernels(self.backend, dtype), formula, m, n, k, memo_key=cold)
+        choice = self._choice(gemm_kernels(self.backend, dtype))
+        return self._price("gemm", dtype, choice, formula, m, n, k, memo_key=cold)
+
+    def _choice(self, choice: KernelChoice) -> KernelChoice:
+        """The engine's choice, after the kernel that is timed."""
+        if not self._timed_kernel:
+            return choice
+        return KernelChoice(tuple(dict.fromkeys((self._timed_kernel, *choice.kernels))))
+
+    @property
+    def _attention_name(self) -> str:
+        return self._timed_kernel or self.backend
 
     def batched_gemm(
         self, batch: ArrayLike, m: ArrayLike, n: ArrayLike, k: ArrayLike, dtype: str = "bf16"
@@ -97,7 +126,8 @@ class KernelLibrary:
         def formula(c: Any, b: FloatArray, m: FloatArray, n: FloatArray, k: FloatArray) -> Priced:
             return gemm_latency(GemmShape(m, n, k, element_bytes(dtype), b), peak, self.device, c)
 
-        return self._price("batched_gemm", dtype, KernelChoice(("mla_bmm",)), formula, batch, m, n, k)
+        choice = self._choice(KernelChoice(("mla_bmm",)))
+        return self._price("batched_gemm", dtype, choice, formula, batch, m, n, k)
 
     def mla_decode(
         self,
@@ -109,7 +139,7 @@ class KernelLibrary:
         cold: bool = True,
     ) -> KernelEstimate:
         """Absorbed MLA: one new token of each sequence over `context` latent rows, `heads` on this rank."""
-        kv = dtype_name(kv_dtype)
+        kv, cold = dtype_name(kv_dtype), cold and not self._timed_kernel
         peak = self.device.peak(decode_compute_dtype(kv, self.device.architecture))
 
         def formula(c: Any, b: FloatArray, s: FloatArray, h: FloatArray) -> Priced:
@@ -117,7 +147,7 @@ class KernelLibrary:
                 mla_decode_shape(b, s, h, element_bytes(kv)), peak, self.device, c, cold=cold
             )
 
-        choice = KernelChoice(("trtllm",))
+        choice = self._choice(KernelChoice(("trtllm",)))
         return self._price("mla_decode", kv, choice, formula, batch, context, heads, memo_key=cold)
 
     def mla_prefill(
@@ -141,33 +171,13 @@ class KernelLibrary:
         peak = self.device.peak(dtype)
 
         def formula(c: Any, b: FloatArray, s: FloatArray, h: FloatArray, p: FloatArray) -> Priced:
-            shape = mla_prefill_shape(b, s, h, p, absorbed=absorbed, window=window)
+            appends = bool(self._timed_kernel)
+            shape = mla_prefill_shape(b, s, h, p, absorbed=absorbed, window=window, appends=appends)
             return prefill_latency(shape, peak, self.device, c)
 
         dims = (batch, isl, heads, past)
-        choice, key = KernelChoice(("trtllm",)), (absorbed, window)
+        choice, key = self._choice(KernelChoice(("trtllm",))), (absorbed, window)
         return self._price("mla_prefill", dtype, choice, formula, *dims, may_be_zero=1, memo_key=key)
-
-    def index_scores(
-        self,
-        batch: ArrayLike,
-        new: ArrayLike,
-        past: ArrayLike,
-        heads: int,
-        width: int,
-        dtype: str = "fp8",
-    ) -> KernelEstimate:
-        """Scores of `past` and new tokens by an indexer's heads, which share one key a token.
-
-        Nobody's constants: those of an attention in bf16 whose keys and values are each half as wide, which
-        has the same products and bytes; in fp8, at half the bytes and twice the rate, half as wide again.
-        Its exponentials are more than the indexer's comparisons; the scales of keys are not counted.
-        """
-        why = "an indexer priced as an attention with keys and values of half its width"
-        half = width // (4 if dtype == "fp8" else 2)
-        if np.all(np.asarray(new) == 1):
-            return weakened(self.attention_decode(batch, np.asarray(past) + 1, heads, 1, half), why)
-        return weakened(self.attention_prefill(batch, new, heads, 1, half, past=past), why)
 
     def attention_prefill(
         self,
@@ -195,7 +205,7 @@ class KernelLibrary:
             return prefill_latency(PrefillShape(b, s, h, kv, d, d, w, kv_bytes, p), peak, self.device, c)
 
         def priced(*, windowed: bool) -> KernelEstimate:
-            choice, key = attention_kernels(self.backend, windowed=windowed), (kv_bytes, windowed)
+            choice, key = attention_kernels(self._attention_name, windowed=windowed), (kv_bytes, windowed)
             dims = (batch, isl, heads, kv_heads, head_dim, window, past)
             return self._price(
                 "attention_prefill", entry_dtype, choice, formula, *dims, may_be_zero=2, memo_key=key
@@ -218,7 +228,7 @@ class KernelLibrary:
         cold: bool = True,
     ) -> KernelEstimate:
         """One new token of each sequence over `context` cached tokens, or the last `window` of them."""
-        kv = dtype_name(kv_dtype)
+        kv, cold = dtype_name(kv_dtype), cold and not self._timed_kernel
         peak = self.device.peak(decode_compute_dtype(kv, self.device.architecture))
 
         def formula(c: Any, b: FloatArray, s: FloatArray) -> Priced:
@@ -229,7 +239,7 @@ class KernelLibrary:
             return decode_latency(DecodeShape(b, seen, *dims), peak, self.device, c, cold=cold)
 
         windowed = 0 < window <= SHORT_WINDOW
-        choice = decode_kernels(self.backend, grouped=heads > kv_heads, windowed=windowed)
+        choice = decode_kernels(self._attention_name, grouped=heads > kv_heads, windowed=windowed)
         key = (heads, kv_heads, head_dim, window, cold)
         return self._price("attention_decode", kv, choice, formula, batch, context, memo_key=key)
 
@@ -270,7 +280,7 @@ class KernelLibrary:
             shape = MoeShape(load, *sizes, t, *widths, products_in=2 if gated else 1)
             return moe_latency(shape, peak, self.device, c)
 
-        choice = moe_kernels(self.backend, dtype, self.device.architecture)
+        choice = self._choice(moe_kernels(self.backend, dtype, self.device.architecture))
         key = (hidden, inter, topk, experts, moe_tp, moe_ep, distribution, gated)
         estimate = self._price("moe", dtype, choice, formula, tokens, memo_key=key)
         if not choice.bulk or np.all(np.asarray(tokens) < BULK_TOKENS):
@@ -292,8 +302,8 @@ class KernelLibrary:
     def recurrence(
         self, kind: str, flop: ArrayLike, traffic_bytes: ArrayLike, blocks: ArrayLike
     ) -> KernelEstimate:
-        """A scan in chunks, `blocks` of which can run at the same time; kinds are `RECURRENCES`."""
-        launches = RECURRENCES[kind].launches
+        """A scan in chunks, `blocks` of which can run at the same time; kinds are `LAUNCHES`."""
+        launches = LAUNCHES[kind]
         peak = self.device.peak("bf16")
 
         def formula(c: Any, flop: FloatArray, traffic: FloatArray, blocks: FloatArray) -> Priced:

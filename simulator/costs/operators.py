@@ -13,7 +13,6 @@ import numpy as np
 
 from hardware_specs.records.errors import InputError, Problem, nearest
 from hardware_specs.records.evidence import worst
-from model_graphs.dtypes import tensor_bytes
 from model_graphs.graph import Operator, Role, Tensor
 from simulator.costs.bandwidth import KINDS
 from simulator.costs.collectives import EXCHANGE_OPS
@@ -23,7 +22,6 @@ from simulator.costs.figures import element_bytes
 from simulator.costs.library import KernelLibrary
 from simulator.costs.prefill import MLA_QUERY_DIM, MLA_VALUE_DIM
 from simulator.costs.pricing import weakened
-from simulator.costs.recurrent import RECURRENCES
 
 Bindings = Mapping[str, Any]
 Pricer = Callable[[KernelLibrary, Operator, Bindings], KernelEstimate]
@@ -103,7 +101,16 @@ def _attribute(operator: Operator, name: str) -> int:
 def _linear(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
     *leading, k = _dims(_first(operator, Role.ACTIVATION), bindings)
     n = _dims(operator.outputs[0], bindings)[-1]
-    return library.gemm(_rows(leading), n, k, operator.compute_dtype)
+    return library.gemm(_rows(leading), n, k, _product_dtype(operator))
+
+
+def _product_dtype(operator: Operator) -> str:
+    """What the product is computed in; integer weights that kernels expand to 16 bits say so too."""
+    stored = [tensor.dtype for tensor in operator.inputs if tensor.role is Role.WEIGHT]
+    expanded = {"int8_g128": "int8_bf16", "int4_g128": "int4_bf16"}
+    if operator.compute_dtype == "bf16" and stored and stored[0] in expanded:
+        return expanded[stored[0]]
+    return operator.compute_dtype
 
 
 def _absorb(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
@@ -163,9 +170,27 @@ def _recurrence(library: KernelLibrary, operator: Operator, bindings: Bindings) 
     if np.all(new <= 1):
         return library.bandwidth_bound(traffic, operator.kind)
     blocks = np.asarray(bindings["B"]) * _attribute(operator, "n_heads")
-    if not RECURRENCES[operator.kind].sequential:
-        blocks = blocks * np.ceil(new / _attribute(operator, "chunk"))
+    blocks = blocks * np.ceil(new / _attribute(operator, "chunk"))
     return library.recurrence(operator.kind, operator.flop.evaluate(bindings), traffic, blocks)
+
+
+def _delta_rule(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
+    """Chunks of a prompt one after another, or one step."""
+    names = ("n_kv_heads", "n_heads", "qk_dim", "v_dim")
+    dims = (_attribute(operator, name) for name in names)
+    return library.sequences.delta_rule(bindings["B"], bindings.get("S", 1), *dims)
+
+
+def _causal_conv(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
+    channels = _dims(_first(operator, Role.ACTIVATION), bindings)[-1]
+    width = _dims(_first(operator, Role.WEIGHT), bindings)[-1]
+    return library.sequences.causal_conv(bindings["B"], bindings.get("S", 1), channels, width)
+
+
+def _quantize(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
+    """Rows to 8 or 4 bits; narrower ones are taken to cost what 8 bits do."""
+    *leading, columns = _dims(_first(operator, Role.ACTIVATION), bindings)
+    return library.sequences.quantize(_rows(leading), columns)
 
 
 def _one_sequence_a_chunk(operator: Operator, bindings: Bindings, chunk: int) -> tuple[Any, Any, Any, int]:
@@ -184,12 +209,8 @@ def _one_sequence_a_chunk(operator: Operator, bindings: Bindings, chunk: int) ->
 
 
 def _bidirectional(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
-    """The prefill kernel with so many past tokens that a query sees as many keys on average."""
     batch, tokens, heads, width = _dims(_first(operator, Role.ACTIVATION), bindings)
-    dtype = operator.compute_dtype
-    past = (tokens - 1) / 2
-    estimate = library.attention_prefill(batch, tokens, heads, heads, width, 0, dtype, dtype, past)
-    return weakened(estimate, "attention to all tokens priced as causal attention with as many pairs")
+    return library.sequences.encoder_attention(batch, tokens, heads, width)
 
 
 def _index_weights(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
@@ -199,29 +220,26 @@ def _index_weights(library: KernelLibrary, operator: Operator, bindings: Binding
 
 
 def _index_scores(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
-    """The products and the traffic of an attention to one head of keys and values, each half as wide."""
     heads, width = _attribute(operator, "n_heads"), _attribute(operator, "qk_dim")
     new, past = np.asarray(bindings.get("S", 1), np.float64), _past(operator, bindings)
-    return library.index_scores(bindings["B"], new, past, heads, width, operator.compute_dtype)
+    dtype = operator.compute_dtype
+    return library.sequences.index_scores(bindings["B"], new, past, heads, width, dtype)
 
 
 def _topk(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
-    """Scores written by the kernel that makes them, and read here."""
-    scores = tensor_bytes(operator.inputs[0]).evaluate(bindings)
-    estimate = library.bandwidth_bound(scores + traffic_bytes(operator, bindings), operator.kind)
-    return weakened(estimate, "a choice of the best takes one pass over the scores")
+    """The best tokens for each new one."""
+    new, past = np.asarray(bindings.get("S", 1), np.float64), _past(operator, bindings)
+    return library.sequences.index_choice(bindings["B"], new, past, _attribute(operator, "topk"))
 
 
 def _sparse_attention(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
-    """Absorbed attention to as many tokens as are chosen, as if they lay side by side."""
+    """Absorbed attention to as many tokens as are chosen; one new token each as if they lay side by side."""
     heads, topk = _dims(_first(operator, Role.ACTIVATION), bindings)[-2], _attribute(operator, "topk")
     new, past = np.asarray(bindings.get("S", 1), np.float64), _past(operator, bindings)
     if np.any(new > 1):
-        dtype = operator.compute_dtype
-        estimate = library.mla_prefill(bindings["B"], new, heads, dtype, past, absorbed=True, window=topk)
-    else:
-        seen = np.minimum(past + new, topk)
-        estimate = library.mla_decode(bindings["B"], seen, heads, _first(operator, Role.CACHE).dtype)
+        return library.sequences.sparse_attention(bindings["B"], new, past, heads, topk)
+    seen = np.minimum(past + new, topk)
+    estimate = library.mla_decode(bindings["B"], seen, heads, _first(operator, Role.CACHE).dtype)
     return weakened(estimate, "chosen rows priced as if they lay side by side")
 
 
@@ -307,7 +325,9 @@ _PRICERS: dict[str, Pricer] = {
     "attention": _attention,
     "grouped_attention": _grouped_attention,
     "mamba2_scan": _recurrence,
-    "gated_delta_rule": _recurrence,
+    "gated_delta_rule": _delta_rule,
+    "causal_conv1d": _causal_conv,
+    "quantize": _quantize,
     "bidirectional_attention": _bidirectional,
     "index_weights": _index_weights,
     "index_scores": _index_scores,

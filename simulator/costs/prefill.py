@@ -60,6 +60,7 @@ class PrefillShape:
     window: FloatArray
     kv_element_bytes: float
     past: FloatArray | float = 0.0
+    causal: bool = True
     appended_bytes: float = 0.0  # read and written a token by a benchmark that also appends to the cache
 
     def __len__(self) -> int:
@@ -90,6 +91,8 @@ class PrefillShape:
         """Causal (and windowed) score and value products, two FLOP a multiply-add."""
         span = self.span
         pairs = span * (span + 1) / 2 + (self.isl - span) * span + self.isl * self.past_span
+        if not self.causal:
+            pairs = self.isl * self.isl
         return 2 * self.batch * self.heads * (self.query_dim + self.value_dim) * pairs
 
 
@@ -113,7 +116,19 @@ def mla_prefill_shape(
     kv_heads = one if absorbed else heads
     dims = (query_dim * one, value_dim * one, window * one)
     appended_bytes = 2 * 2.0 * ABSORBED_DIMS[0] if appends else 0.0
-    return PrefillShape(batch, isl, heads, kv_heads, *dims, 2.0, past, appended_bytes)
+    return PrefillShape(batch, isl, heads, kv_heads, *dims, 2.0, past, appended_bytes=appended_bytes)
+
+
+def encoder_shape(
+    batch: FloatArray, tokens: FloatArray, heads: FloatArray, head_dim: FloatArray
+) -> PrefillShape:
+    """Attention of every token to every token, multi-head, nothing written to a cache.
+
+    Kernels for head dims of 72 and 80 work on the next multiple of 32.
+    """
+    padded = np.ceil(head_dim / 32) * 32
+    window = np.zeros_like(batch)
+    return PrefillShape(batch, tokens, heads, heads, padded, padded, window, 0.0, causal=False)
 
 
 @dataclass(frozen=True)
@@ -133,7 +148,8 @@ def _tiling(shape: PrefillShape) -> _Tiling:
     n_tiles = np.where(packed, packed_tiles, shape.heads * tiles_per_head)
     triangle = window_blocks * (window_blocks + 1) / 2
     band = (tiles_per_head - window_blocks) * (window_blocks + (span < isl))
-    blocks = np.where(packed, n_tiles * tiles_per_head, shape.heads * (triangle + band))
+    in_order = triangle + band if shape.causal else tiles_per_head**2
+    blocks = np.where(packed, n_tiles * tiles_per_head, shape.heads * in_order)
     past_blocks = np.ceil(shape.past_span / _BLOCK)
     longest = np.where(packed, tiles_per_head, window_blocks) + past_blocks
     return _Tiling(n_tiles, blocks / n_tiles + past_blocks, longest)

@@ -1,18 +1,11 @@
-"""Recurrent mixers: Mamba-2's scan and the gated delta rule, in chunks or step by step. Nothing is fitted.
+"""Mamba-2's scan, in chunks or step by step. Nothing is fitted: the package has no table of it.
 
 A step of one token streams the state of every sequence and computes next to nothing: it is priced as any
 kernel that moves bytes. Several tokens a sequence are worked on in chunks whose products run on matrix units,
-`launches` kernels after each other. Mamba-2 works on all chunks side by side. The chunks of the delta rule
-follow each other, so one sequence of few heads leaves most of the device idle. The share of the peak that a
-busy SM reaches is assumed.
+all chunks side by side, in `launches` kernels after each other. The share of the peak that a busy SM reaches
+is assumed. The gated delta rule, whose chunks follow each other, has tables and is priced by `marching`.
 
-Beside the tables of aiconfigurator-core 0.12.0 for the delta rule (those of vLLM on H200 were looked at when
-the form was chosen, so its agreement is no test): steps of 64 and more sequences take 0.9 to 1.0 times what
-is said here under vLLM and SGLang and 0.7 under TensorRT-LLM (H200, B200); chunks of 8,192 and more tokens
-1.1 times under vLLM on H200 and 1.9 on B200, and 4.5 to 8.7 times under the other two, whose kernels are not
-fused. There is no table of Mamba-2's scan.
-
-References: Mamba-2 (arXiv 2405.21060) section 6; Gated DeltaNet (arXiv 2412.06464) section 3.3.
+References: Mamba-2 (arXiv 2405.21060) section 6.
 """
 
 from dataclasses import dataclass
@@ -27,20 +20,8 @@ from simulator.costs.numerics import Priced, largest_term
 PEAK_SHARE = 0.5  # of an SM's matrix peak, by its products in chunks of 64 to 256 rows
 
 
-@dataclass(frozen=True)
-class Recurrence:
-    """How a scan runs in chunks: kernels launched, and whether the chunks of a head wait for each other."""
-
-    launches: int
-    sequential: bool
-
-
-#: Mamba-2: decays, states of chunks, passing them on, products of B and C, outputs; the delta rule: decays,
-#: products of keys, inverse of the triangle, what is written, states, outputs
-RECURRENCES = {
-    "mamba2_scan": Recurrence(5, sequential=False),
-    "gated_delta_rule": Recurrence(6, sequential=True),
-}
+#: kernels of a scan in chunks: decays, states of chunks, passing them on, products of B and C, outputs
+LAUNCHES = {"mamba2_scan": 5}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ import numpy as np
 
 from hardware_specs.records.errors import InputError, Problem, nearest
 from simulator.costs.estimates import FloatArray, KernelEstimate
+from simulator.costs.kernel_choice import BACKENDS
+from simulator.costs.kernel_sources import SourceEntry, entry_of
 from simulator.costs.library import KernelLibrary
 
 Row = Mapping[str, str]
@@ -37,26 +39,30 @@ class ShapeFamily:
 
 
 def _gemm(library: KernelLibrary, v: Varied, f: Fixed, cold: bool) -> KernelEstimate:
-    return library.gemm(v["m"], v["n"], v["k"], f["dtype"], cold=cold)
+    return library.gemm(v["m"], v["n"], v["k"], canonical_dtype(f["dtype"]), cold=cold)
 
 
 def _mla_prefill(library: KernelLibrary, v: Varied, f: Fixed, cold: bool) -> KernelEstimate:
-    return library.mla_prefill(v["batch"], v["isl"], v["heads"], f["dtype"])
+    return library.mla_prefill(v["batch"], v["isl"], v["heads"], canonical_dtype(f["dtype"]))
 
 
 def _mla_decode(library: KernelLibrary, v: Varied, f: Fixed, cold: bool) -> KernelEstimate:
-    return library.mla_decode(v["batch"], v["context"], v["heads"], f["kv_dtype"] or f["dtype"], cold=cold)
+    return library.mla_decode(
+        v["batch"], v["context"], v["heads"], canonical_dtype(f["kv_dtype"] or f["dtype"]), cold=cold
+    )
 
 
 def _attention_prefill(library: KernelLibrary, v: Varied, f: Fixed, cold: bool) -> KernelEstimate:
     b, s, h, kv, d, w = (v[name] for name in ("batch", "isl", "heads", "kv_heads", "head_dim", "window"))
-    return library.attention_prefill(b, s, h, kv, d, w, f["dtype"], f["kv_dtype"] or f["dtype"])
+    return library.attention_prefill(
+        b, s, h, kv, d, w, canonical_dtype(f["dtype"]), canonical_dtype(f["kv_dtype"] or f["dtype"])
+    )
 
 
 def _attention_decode(library: KernelLibrary, v: Varied, f: Fixed, cold: bool) -> KernelEstimate:
     h, kv, d, w = (whole(f, name) for name in ("heads", "kv_heads", "head_dim", "window"))
     return library.attention_decode(
-        v["batch"], v["context"], h, kv, d, w, f["kv_dtype"] or f["dtype"], cold=cold
+        v["batch"], v["context"], h, kv, d, w, canonical_dtype(f["kv_dtype"] or f["dtype"]), cold=cold
     )
 
 
@@ -64,7 +70,9 @@ def _moe(library: KernelLibrary, v: Varied, f: Fixed, cold: bool) -> KernelEstim
     hidden, inter, topk, experts = (whole(f, name) for name in ("hidden", "inter", "topk", "experts"))
     moe_tp, moe_ep = whole(f, "moe_tp"), whole(f, "moe_ep")
     load = f["distribution"] or "balanced"
-    return library.moe(v["tokens"], hidden, inter, topk, experts, moe_tp, moe_ep, f["dtype"], load)
+    return library.moe(
+        v["tokens"], hidden, inter, topk, experts, moe_tp, moe_ep, canonical_dtype(f["dtype"]), load
+    )
 
 
 def _collective(library: KernelLibrary, v: Varied, f: Fixed, cold: bool) -> KernelEstimate:
@@ -95,8 +103,15 @@ FAMILIES = {
 }
 _WORDS = ("dtype", "kv_dtype", "distribution", "op")
 _MAY_BE_EMPTY = ("kv_dtype", "distribution", "window")
-#: part of a kernel source's name -> the engine whose kernels it belongs to
-_ENGINE_OF = {"trt": "trtllm", "cutlass": "trtllm", "vllm": "vllm", "sglang": "sglang", "triton": "sglang"}
+#: the spellings of the package's tables
+_TABLE_DTYPES = {
+    "bfloat16": "bf16",
+    "w4a16_mxfp4": "mxfp4_bf16",
+    "w4a8_mxfp4_mxfp8": "mxfp4_mxfp8",
+    "int8_wo": "int8_bf16",
+    "int4_wo": "int4_bf16",
+    "sq": "int8",
+}
 
 
 def read_shapes(path: Path, needed: Sequence[str] = ("id", "family")) -> list[dict[str, str]]:
@@ -144,15 +159,31 @@ def _is_count(row: Row, name: str) -> bool:
 
 
 def call_key(row: Row, backend: str) -> tuple[str, ...]:
-    """Engine, family and fixed columns: rows of one key are one call."""
+    """Engine, kernel (empty: the engine's choice), family and fixed columns: rows of one key are one call."""
     fixed = FAMILIES[row["family"]].fixed
-    return (engine_of(row, backend), row["family"], *(row.get(name, "") for name in fixed))
+    entry = source_entry(row)
+    engine, kernel = (entry.engine, entry.kernel) if entry else (backend, "")
+    if engine not in BACKENDS:
+        engine = backend
+    return (engine, kernel, row["family"], *(row.get(name, "") for name in fixed))
 
 
-def engine_of(row: Row, backend: str) -> str:
-    """The engine that the row's kernel source belongs to, or `backend`."""
-    source = row.get("kernel_source", "").lower()
-    return next((engine for part, engine in _ENGINE_OF.items() if part in source), backend)
+def source_entry(row: Row) -> SourceEntry | None:
+    """The entry of the row's kernel source, or None where it names none or one that nobody knows."""
+    source = row.get("kernel_source", "")
+    if not source:
+        return None
+    family, dtype = row["family"], row.get("dtype", "")
+    if family.endswith(("_decode", "attention_prefill")):
+        dtype = row.get("kv_dtype") or dtype
+    if family == "collective":
+        family, dtype = "custom_all_reduce", "any"
+    return entry_of(family, source, canonical_dtype(dtype))
+
+
+def canonical_dtype(dtype: str) -> str:
+    """Our name of a dtype as the tables spell it."""
+    return _TABLE_DTYPES.get(dtype, dtype)
 
 
 def whole(fixed: Fixed, name: str) -> int:

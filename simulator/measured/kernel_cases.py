@@ -8,37 +8,24 @@ from simulator.measured import (
     kernel_attention_tables,
     kernel_collective_tables,
     kernel_gemm_tables,
+    kernel_march_tables,
     kernel_moe_tables,
 )
 from simulator.measured.kernel_case import KernelCase
 from simulator.measured.kernel_moe_cases import moe_sources
+from simulator.measured.kernel_releases import BLACKWELL, DEVICES, GDDR, HOPPER, NCCL_RELEASE, newest
+from simulator.measured.kernel_source_cases import source_cases
 
-DEVICES = ("a100_sxm_80gb", "h100_sxm", "h200_sxm", "b200_sxm", "gb200")
-HOPPER_AND_BLACKWELL = DEVICES[1:]
-_BLACKWELL = ("b200_sxm", "gb200")
+HOPPER_AND_BLACKWELL = (*HOPPER, *BLACKWELL)
+_NO_FP8 = ("a100_sxm_80gb", "arc_pro_b60")
 
 _TABLES = (
     kernel_gemm_tables.TABLES
     | kernel_attention_tables.TABLES
     | kernel_moe_tables.TABLES
     | kernel_collective_tables.TABLES
+    | kernel_march_tables.TABLES
 )
-
-_NEWEST = {"trtllm": "1.3.0rc20", "vllm": "0.24.0", "sglang": "0.5.14"}
-_ON_A100 = {"trtllm": "1.0.0", "vllm": "0.14.0", "sglang": "0.5.10"}
-_NCCL_RELEASE = {
-    "a100_sxm_80gb": "2.27.3",
-    "h100_sxm": "2.27.3",
-    "h200_sxm": "2.26.2",
-    "b200_sxm": "2.27.3",
-    "gb200": "2.23",
-}
-
-
-def _newest(device: str, *frameworks: str) -> tuple[tuple[str, str], ...]:
-    releases = _ON_A100 if device == "a100_sxm_80gb" else _NEWEST
-    return tuple((framework, releases[framework]) for framework in frameworks)
-
 
 #: chosen on the `choose` sites: the 128-row instructions beat free tiling by 0.6 to 1.6 points of MAPE
 _UMMA = (("tiling", "umma"),)
@@ -57,7 +44,12 @@ def _case(
 
 
 def _gemm_cases(device: str) -> Iterator[KernelCase]:
-    trtllm, blackwell = _newest(device, "trtllm"), device in _BLACKWELL
+    if device == "arc_pro_b60":
+        for dtype in ("bf16", "fp8"):
+            yield _case(device, "gemm", dtype, "vllm", newest(device, "vllm"))
+        return
+    trtllm, blackwell = newest(device, "trtllm"), device in BLACKWELL
+    has_fp4 = blackwell or device == "rtx_pro_6000"
     yield _case(device, "gemm", "bf16", "cublas", trtllm)
     yield _case(device, "batched_gemm", "bf16", "mla_bmm", trtllm)
     if device == "a100_sxm_80gb":
@@ -65,15 +57,19 @@ def _gemm_cases(device: str) -> Iterator[KernelCase]:
     form = _UMMA if blackwell else ()
     yield _case(device, "gemm", "fp8", "trtllm", trtllm)
     yield _case(device, "gemm", "fp8_block", "trtllm", trtllm, form=form)
-    if blackwell:
+    if has_fp4:
         yield _case(device, "gemm", "nvfp4", "trtllm", trtllm, form=form)
     for framework in ("vllm", "sglang"):
-        for dtype in ("fp8", "nvfp4") if blackwell else ("fp8",):
-            yield _case(device, "gemm", dtype, framework, _newest(device, framework), form=form)
+        for dtype in ("fp8", "nvfp4") if has_fp4 else ("fp8",):
+            yield _case(device, "gemm", dtype, framework, newest(device, framework), form=form)
 
 
 def _attention_cases(device: str) -> Iterator[KernelCase]:
-    trtllm = _newest(device, "trtllm")
+    if device == "arc_pro_b60":
+        for dtype in ("bf16", "fp8"):
+            yield from _attention(device, "vllm", dtype, "gqa", "mha")
+        return
+    trtllm = newest(device, "trtllm", table="mla")
     yield _case(device, "mla_prefill", "bf16", "trtllm", trtllm)
     for kv_dtype in ("bf16", "fp8"):
         yield _case(device, "mla_decode", kv_dtype, "trtllm", trtllm)
@@ -83,8 +79,9 @@ def _attention_cases(device: str) -> Iterator[KernelCase]:
     if device == "a100_sxm_80gb":
         return
     for dtype in ("bf16", "fp8"):
-        yield from _attention(device, "sglang", dtype, "gqa")
-        for framework in ("vllm", "trtllm", "sglang"):
+        if device not in GDDR:
+            yield from _attention(device, "sglang", dtype, "gqa")
+        for framework in ("vllm", "trtllm", "sglang")[: 2 if device in GDDR else 3]:
             yield from _attention(device, framework, dtype, "gqa", over="_window")
 
 
@@ -93,9 +90,9 @@ def _attention(device: str, framework: str, dtype: str, *kinds: str, over: str =
 
     SGLang's tables name several kernels, of which the default of the generation is taken.
     """
-    default = "trtllm_mha" if device in _BLACKWELL else "fa3"
+    default = "trtllm_mha" if device in BLACKWELL else "fa3"
     source = default if framework == "sglang" else ""
-    table = _newest(device, framework)
+    table = newest(device, framework)
     yield _case(device, "attention_prefill", dtype, f"{framework}{over}", table, source)
     for kind in kinds:
         yield _case(device, "attention_decode", dtype, f"{framework}_{kind}{over}", table, source)
@@ -103,7 +100,7 @@ def _attention(device: str, framework: str, dtype: str, *kinds: str, over: str =
 
 def _moe_cases(device: str) -> Iterator[KernelCase]:
     for timed in moe_sources(device):
-        releases = ((timed.framework, timed.release),) if timed.release else _newest(device, timed.framework)
+        releases = ((timed.framework, timed.release),) if timed.release else newest(device, timed.framework)
         case = _case(device, "moe", timed.dtype, timed.kernel, releases, timed.source, timed.form)
         siblings = _moe_cases(timed.prior_of) if timed.prior_of else ()
         same = (other for other in siblings if (other.dtype, other.kernel) == (case.dtype, case.kernel))
@@ -112,7 +109,7 @@ def _moe_cases(device: str) -> Iterator[KernelCase]:
 
 def _collective_cases(device: str) -> Iterator[KernelCase]:
     yield from _ring_cases(device)
-    if device == "a100_sxm_80gb":
+    if device in (*_NO_FP8, *GDDR):
         return
     places = ("node", "cluster") if device in ("h100_sxm", "h200_sxm") else ("node",)
     for phase in ("dispatch", "combine"):
@@ -125,23 +122,53 @@ def _collective_cases(device: str) -> Iterator[KernelCase]:
 _ALL_REDUCE = {"vllm": "vLLM_custom_graph", "trtllm": "TRTLLM", "sglang": "SGLang_CustomAllReduce_graph"}
 #: the kernel of the releases whose runs are predicted; that of 0.5.14 is new, and up to twice as fast
 _SGLANG_ALL_REDUCE = ("sglang", "0.5.9")
+_PRIOR_OF = {"gb200": "b200_sxm", "gb300": "b300_sxm"}
+_PCIE_RANKS = (2, 4, 8)
 
 
 def _ring_cases(device: str) -> Iterator[KernelCase]:
-    """All-reduce kernels and NCCL; GB200 has two group sizes, too few without the B200's constants."""
-    siblings = {case.kernel: case for case in _ring_cases("b200_sxm")} if device == "gb200" else {}
-    for name, source in _ALL_REDUCE.items():
-        if (device, name) == ("gb200", "sglang"):
-            continue  # two group sizes, of which one is three times slower than NVLink between two devices
-        releases = (_SGLANG_ALL_REDUCE,) if name == "sglang" else _newest(device, name)
-        case = _case(device, "custom_all_reduce", "any", name, releases, source)
-        yield replace(case, sibling=siblings.get(name))
-    for op in RING_OPS:
-        case = _case(device, "nccl", "any", op, (("nccl", _NCCL_RELEASE[device]),))
-        yield replace(case, sibling=siblings.get(op))
+    """All-reduce kernels and NCCL; boards of two group sizes have too few without a sibling's constants.
+
+    In PCIe boxes what binds changes with the group (a switch, a root, a socket): each size is a case.
+    """
+    if device == "arc_pro_b60":
+        for op in ("all_reduce", "all_gather", "reduce_scatter"):
+            for ranks in (2, 4):
+                yield _case(device, "oneccl", "any", f"{op}_{ranks}", (("oneccl", "2021.17.2"),))
+        return
+    siblings = {case.kernel: case for case in _ring_cases(_PRIOR_OF[device])} if device in _PRIOR_OF else {}
+    groups = tuple(f"_{ranks}" for ranks in _PCIE_RANKS) if device in GDDR else ("",)
+    for group in groups:
+        for name, source in _ALL_REDUCE.items():
+            if name == "sglang" and device in ("gb200", *GDDR):
+                continue  # GB200: two group sizes, one of them three times slower than NVLink between two
+            old = name == "sglang" and device not in ("b300_sxm", "gb300")
+            releases = (_SGLANG_ALL_REDUCE,) if old else newest(device, name, table="custom_allreduce")
+            case = _case(device, "custom_all_reduce", "any", f"{name}{group}", releases, source)
+            yield replace(case, sibling=siblings.get(name))
+        releases = newest(device, "sglang")
+        case = _case(
+            *(device, "custom_all_reduce", "any", f"sglang_jit{group}", releases),
+            _ALL_REDUCE["sglang"],
+        )
+        yield replace(case, sibling=siblings.get("sglang_jit"))
+        for op in RING_OPS:
+            case = _case(device, "nccl", "any", f"{op}{group}", (("nccl", NCCL_RELEASE[device]),))
+            yield replace(case, sibling=siblings.get(op))
+    if device == "gb300":
+        for shot in ("oneshot", "twoshot"):
+            releases, source = newest(device, "trtllm"), f"TRTLLM_MNNVL_{shot}"
+            yield _case(device, "custom_all_reduce", "any", f"trtllm_mnnvl_{shot}", releases, source)
 
 
 def all_cases() -> tuple[KernelCase, ...]:
     """Every kernel that is calibrated, device by device."""
     makers = (_gemm_cases, _attention_cases, _moe_cases, _collective_cases)
-    return tuple(case for device in DEVICES for maker in makers for case in maker(device))
+    return tuple(
+        case
+        for device in DEVICES
+        for case in (
+            *(case for maker in makers for case in maker(device)),
+            *source_cases(device, _case),
+        )
+    )

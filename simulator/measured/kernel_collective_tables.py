@@ -7,6 +7,14 @@ import numpy as np
 from simulator.costs import collectives
 from simulator.costs.estimates import FloatArray
 from simulator.measured.kernel_case import KernelCase, KernelTable, Rows, columns_of, read_releases, with_site
+from simulator.measured.kernel_exchange_tables import (
+    engine_rows,
+    is_exchange_of_engine,
+    nvlink_latency,
+    nvlink_roofline,
+    nvlink_rows,
+    wire_element_bytes,
+)
 
 _NCCL_NAME = {"all_to_all": "alltoall"}
 _HALF_BYTES = 2
@@ -14,19 +22,31 @@ _HALF_BYTES = 2
 
 def _custom_rows(case: KernelCase) -> Rows:
     rows = read_releases(case, "comm", "custom_allreduce")
-    return _ring_rows(rows[rows["kernel_source"] == case.kernel_source])
+    ranks = collectives.op_and_group(case.kernel)[1]
+    return _ring_rows(rows[rows["kernel_source"] == case.kernel_source], ranks)
 
 
 def _nccl_rows(case: KernelCase) -> Rows:
     rows = read_releases(case, "comm", "nccl")
-    name = _NCCL_NAME.get(case.kernel, case.kernel)
+    op, ranks = collectives.op_and_group(case.kernel)
+    name = _NCCL_NAME.get(op, op)
     return _ring_rows(
-        rows[(rows["op_name"] == name) & (rows["nccl_dtype"] == "half") & (rows["num_gpus"] <= 8)]
+        rows[(rows["op_name"] == name) & (rows["nccl_dtype"] == "half") & (rows["num_gpus"] <= 8)], ranks
     )
 
 
-def _ring_rows(rows: Rows) -> Rows:
+def _oneccl_rows(case: KernelCase) -> Rows:
+    rows = read_releases(case, "comm", "oneccl")
+    op, ranks = collectives.op_and_group(case.kernel)
+    return _ring_rows(rows[(rows["op_name"] == op) & (rows["nccl_dtype"] == "half")], ranks)
+
+
+def _ring_rows(rows: Rows, ranks: int) -> Rows:
+    """Rows of all group sizes, each a site; or of one, where the sizes of messages are sites."""
     rows = rows.assign(size_bytes=rows["message_size"].astype(float) * _HALF_BYTES)
+    if ranks:
+        rows = rows[rows["num_gpus"] == ranks]
+        return with_site(rows[["num_gpus", "size_bytes", "latency_s"]], "num_gpus", "size_bytes")
     return with_site(rows[["num_gpus", "size_bytes", "latency_s"]], "num_gpus")
 
 
@@ -40,13 +60,13 @@ def _custom_latency(case: KernelCase, rows: Rows, constants: Any) -> FloatArray:
 def _nccl_latency(case: KernelCase, rows: Rows, constants: Any) -> FloatArray:
     n, size = columns_of(rows, "num_gpus", "size_bytes")
     return collectives.nccl_latency(
-        case.kernel, n, size, case.device.scale_up_bytes_per_s, constants
+        collectives.op_and_group(case.kernel)[0], n, size, case.device.scale_up_bytes_per_s, constants
     ).latency_s
 
 
 def _ring_roofline(case: KernelCase, rows: Rows) -> FloatArray:
     n, size = columns_of(rows, "num_gpus", "size_bytes")
-    op = case.kernel if case.family == "nccl" else "all_reduce"
+    op = collectives.op_and_group(case.kernel)[0] if case.family != "custom_all_reduce" else "all_reduce"
     return np.asarray(collectives.wire_factor(op, n) * size / case.device.scale_up_bytes_per_s)
 
 
@@ -54,6 +74,8 @@ _EXCHANGE = ("node_num", "hidden_size", "num_topk", "num_experts")
 
 
 def _exchange_rows(case: KernelCase, table: str, latency: str, *more: str) -> Rows:
+    if is_exchange_of_engine(case):
+        return engine_rows(case)
     phase, place = case.kernel.split("_")
     rows = read_releases(case, "comm", table)
     rows = rows[rows["node_num"] == 1] if place == "node" else rows[rows["node_num"] > 1]
@@ -79,14 +101,15 @@ def _exchange_link(case: KernelCase) -> float:
 def _low_latency_bytes(case: KernelCase, rows: Rows) -> FloatArray:
     tokens, nodes, hidden, topk = columns_of(rows, "num_token", *_EXCHANGE[:3])
     leaving = 1 if case.kernel.endswith("_node") else 1 - 1 / nodes
-    wire = collectives.WIRE_BYTES[f"ep_{case.kernel.split('_')[0]}"]
+    wire = wire_element_bytes(case)
     return np.asarray(tokens * topk * hidden * wire * leaving)
 
 
 def _bulk_bytes(case: KernelCase, rows: Rows) -> FloatArray:
     tokens, nodes, hidden, topk = columns_of(rows, "num_token", *_EXCHANGE[:3])
     targets = 8.0 if case.kernel.endswith("_node") else nodes
-    return collectives.bulk_wire_bytes(tokens, hidden, topk, targets)
+    size = wire_element_bytes(case) if is_exchange_of_engine(case) else 2.0
+    return collectives.bulk_wire_bytes(tokens, hidden * size / 2, topk, targets)
 
 
 def _low_latency_latency(case: KernelCase, rows: Rows, constants: Any) -> FloatArray:
@@ -117,7 +140,9 @@ def _same_rows(case: KernelCase, rows: Rows) -> Rows:
 
 TABLES = {
     "custom_all_reduce": KernelTable(_custom_rows, _same_rows, _custom_latency, _ring_roofline),
+    "oneccl": KernelTable(_oneccl_rows, _same_rows, _nccl_latency, _ring_roofline),
     "nccl": KernelTable(_nccl_rows, _same_rows, _nccl_latency, _ring_roofline),
     "ep_low_latency": KernelTable(_low_latency_rows, _same_rows, _low_latency_latency, _low_latency_roofline),
     "ep_bulk": KernelTable(_bulk_rows, _same_rows, _bulk_latency, _bulk_roofline),
+    "ep_nvlink": KernelTable(nvlink_rows, _same_rows, nvlink_latency, nvlink_roofline),
 }

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import hardware_specs
 from simulator.measured.kernel_calibrate import FittedCase, write_device, write_transfer
-from simulator.measured.kernel_cases import DEVICES, all_cases
+from simulator.measured.kernel_cases import all_cases
+from simulator.measured.kernel_releases import DEVICES
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -5,7 +5,7 @@ import pandas as pd
 
 from simulator.costs import gemm
 from simulator.costs.estimates import FloatArray
-from simulator.costs.figures import element_bytes
+from simulator.costs.figures import element_bytes, product_types
 from simulator.measured.kernel_case import KernelCase, KernelTable, Rows, columns_of, read_releases, with_site
 from simulator.measured.silicon import read_table
 
@@ -16,21 +16,30 @@ def _gemm_rows(case: KernelCase) -> Rows:
         for pair in case.releases
     )
     rows = rows[(rows["gemm_dtype"] == case.dtype) & (rows["n"] >= 128) & (rows["k"] >= 128)]
+    if case.kernel_source:
+        rows = rows[rows["kernel_source"] == case.kernel_source]
     return with_site(rows[["m", "n", "k", "trtllm", "latency_s"]], "n", "k")
 
 
 def _gemm_shape(case: KernelCase, rows: Rows) -> gemm.GemmShape:
     m, n, k = columns_of(rows, "m", "n", "k")
-    size = element_bytes(case.dtype)
-    # TensorRT-LLM's benchmark cycles through weights that fill the L2 (five at most), the others through six
-    filling = np.clip(np.ceil(case.device.l2_bytes / (n * k * size)), 1, 5)
-    copies = np.where(rows["trtllm"].to_numpy(bool), filling, 6.0)
-    return gemm.GemmShape(m, n, k, size, weight_copies=copies, quantizes_input=case.dtype != "bf16")
+    stored, multiplied = product_types(case.dtype)
+    size = element_bytes(stored)
+    trtllm = rows["trtllm"].to_numpy(bool)
+    copies = gemm.timed_copies(n, k, size, case.device.l2_bytes, fills_cache=trtllm)
+    return gemm.GemmShape(
+        *(m, n, k, element_bytes(multiplied)),
+        weight_copies=copies,
+        quantizes_input=case.dtype not in gemm.UNQUANTISED,
+        stored_bytes=size,
+    )
 
 
 def _bmm_rows(case: KernelCase) -> Rows:
     rows = read_releases(case, "mla_bmm", "mla_bmm")
     rows = rows[rows["bmm_dtype"] == case.dtype]
+    if case.kernel_source:
+        rows = rows[rows["kernel_source"].isin(case.kernel_source.split(" "))]
     into_latent = rows["op_name"] == "mla_gen_pre"
     rows = rows.assign(n=np.where(into_latent, 512, 128), k=np.where(into_latent, 128, 512))
     return with_site(rows[["num_tokens", "num_heads", "n", "k", "latency_s"]], "num_heads")
@@ -41,13 +50,16 @@ def _bmm_shape(case: KernelCase, rows: Rows) -> gemm.GemmShape:
     return gemm.GemmShape(m, n, k, element_bytes(case.dtype), batch)
 
 
+def _peak(case: KernelCase) -> float:
+    return case.device.peak_or_bf16(product_types(case.dtype)[1])
+
+
 def _gemm_latency(case: KernelCase, shape: gemm.GemmShape, constants: gemm.GemmConstants) -> FloatArray:
-    peak = case.device.peak(case.dtype)
-    return gemm.gemm_latency(shape, peak, case.device, constants, cold=False).latency_s
+    return gemm.gemm_latency(shape, _peak(case), case.device, constants, cold=False).latency_s
 
 
 def _gemm_roofline(case: KernelCase, shape: gemm.GemmShape) -> FloatArray:
-    return gemm.roofline_s(shape, case.device.peak(case.dtype), case.device)
+    return gemm.roofline_s(shape, _peak(case), case.device)
 
 
 TABLES = {

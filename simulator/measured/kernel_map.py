@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from simulator.costs.gemm import UNQUANTISED
 from simulator.costs.numerics import constant_specs
 from simulator.measured.kernel_case import KernelCase, Rows
 from simulator.measured.map_fit import Prior, map_fit
@@ -44,5 +45,5 @@ def fixed_constants(case: KernelCase) -> frozenset[str]:
 
     Where a benchmark quantises the input, that and the launch are one sum; the launch is near that of bf16.
     """
-    quantises = case.family == "gemm" and case.dtype != "bf16"
+    quantises = case.family == "gemm" and case.dtype not in UNQUANTISED
     return frozenset({"launch_s"} if quantises else {"quantize_s", "quantize_bytes"})

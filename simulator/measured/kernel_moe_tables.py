@@ -14,8 +14,24 @@ _MOE = ("hidden_size", "inter_size", "topk", "num_experts")
 _NODE_RANKS = 8
 
 
+#: kernels whose experts are spread over many ranks have tables of their own
+_WIDE_TABLES = {
+    "deepep": "wideep_context_moe",
+    "deepep_decode": "wideep_generation_moe",
+    "wideep": "wideep_moe",
+}
+
+
+def _routing(distribution: str) -> str:
+    """The routing as `expert_load` knows it; replicas of experts (EPLB) keep ranks even."""
+    return "balanced" if distribution == "uniform" or distribution.endswith("_eplb") else distribution
+
+
 def _moe_rows(case: KernelCase) -> Rows:
-    rows = read_releases(case, "moe", "moe")
+    rows = read_releases(case, "moe", _WIDE_TABLES.get(case.kernel, "moe"))
+    if "num_slots" in rows:
+        rows = rows.assign(num_experts=rows["num_slots"])
+    rows = rows.assign(distribution=rows["distribution"].map(_routing))
     rows = rows[(rows["moe_dtype"] == case.dtype) & (rows["kernel_source"] == case.kernel_source)]
     if case.dtype in MIXED_PRODUCTS:
         rows = rows[rows["moe_tp_size"] * rows["moe_ep_size"] <= _NODE_RANKS]
@@ -28,7 +44,10 @@ def _moe_shape(case: KernelCase, rows: Rows) -> moe.MoeShape:
     tp, ep = columns_of(rows, "moe_tp_size", "moe_ep_size")
     stored, multiplied = product_types(case.dtype)
     sizes = element_bytes(stored), element_bytes(multiplied)
-    return moe.MoeShape(_loads(rows), *sizes, tokens, hidden, inter / tp, topk, experts / ep)
+    products_in = 1 if case.kernel == "nongated" else 2
+    return moe.MoeShape(
+        _loads(rows), *sizes, tokens, hidden, inter / tp, topk, experts / ep, products_in=products_in
+    )
 
 
 def _loads(rows: Rows) -> ExpertLoad:
@@ -44,7 +63,7 @@ def _loads(rows: Rows) -> ExpertLoad:
 
 
 def _peak(case: KernelCase) -> float:
-    return case.device.peak(product_types(case.dtype)[1])
+    return case.device.peak_or_bf16(product_types(case.dtype)[1])
 
 
 def _moe_latency(case: KernelCase, shape: moe.MoeShape, constants: moe.MoeConstants) -> FloatArray:

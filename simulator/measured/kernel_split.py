@@ -11,7 +11,7 @@ from hashlib import sha256
 
 #: always a test site, whatever its hash: the routed experts of DeepSeek V3
 _DEEPSEEK_V3_EXPERTS = "7168,2048,8,256"
-SPLIT_FAMILIES = ("gemm", "attention_prefill", "attention_decode", "moe")
+SPLIT_FAMILIES = ("gemm", "attention_prefill", "attention_decode", "moe", "encoder_attention", "quantize")
 
 
 class Part(StrEnum):

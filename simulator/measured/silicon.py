@@ -16,14 +16,30 @@ from hardware_specs.records.errors import InputError, Problem
 PACKAGE = "aiconfigurator_core"
 EXPECTED_VERSION = "0.12.0"
 #: our device keys to the package's folders, where they differ
-_FOLDERS = {"a100_sxm_80gb": "a100_sxm"}
+_FOLDERS = {
+    "a100_sxm_80gb": "a100_sxm",
+    "rtx_pro_6000": "rtx_pro_6000_server",
+    "arc_pro_b60": "b60",
+}
 _SECONDS_PER_MILLISECOND = 1e-3
-_DTYPE_COLUMNS = ("gemm_dtype", "bmm_dtype", "moe_dtype", "attn_dtype", "mla_dtype", "kv_cache_dtype")
+_DTYPE_COLUMNS = (
+    "gemm_dtype",
+    "bmm_dtype",
+    "moe_dtype",
+    "attn_dtype",
+    "mla_dtype",
+    "kv_cache_dtype",
+    "comm_dtype",
+)
 _DTYPES = {
     "bfloat16": "bf16",
     "float16": "fp16",
     "w4a16_mxfp4": "mxfp4_bf16",
     "w4a8_mxfp4_mxfp8": "mxfp4_mxfp8",
+    "int8_wo": "int8_bf16",
+    "int4_wo": "int4_bf16",
+    "sq": "int8",
+    "fp4": "nvfp4",
 }
 
 
@@ -51,20 +67,23 @@ def tables_folder() -> Path:
     return Path(spec.origin).parent / "systems" / "data"
 
 
+def device_folder(device: str) -> Path:
+    """The folder of a device's tables."""
+    return tables_folder() / _FOLDERS.get(device, device)
+
+
+def canonical(dtype: str) -> str:
+    """Our name of a dtype of the tables."""
+    return _DTYPES.get(dtype, dtype)
+
+
 def read_table(device: str, folder: str, table: str, framework: str, release: str) -> pd.DataFrame:
     """One table, such as ("h200_sxm", "gemm", "gemm", "trtllm", "1.3.0rc20"), with a column `latency_s`.
 
     Raises:
         InputError: there is no such table.
     """
-    path = (
-        tables_folder()
-        / _FOLDERS.get(device, device)
-        / folder
-        / framework
-        / release
-        / f"{table}_perf.parquet"
-    )
+    path = device_folder(device) / folder / framework / release / f"{table}_perf.parquet"
     if not path.is_file():
         given = f"{device} {folder}/{framework}/{release}/{table}"
         raise InputError(Problem("kernel table must exist in the package", given))

@@ -246,7 +246,7 @@ class ComponentBuilder:
             return float(self.library.mla_prefill(1, new, heads, past=past).latency_s)
         if operator.kind == "index_scores":
             heads, width = (int(operator.attrs[name]) for name in ("n_heads", "qk_dim"))
-            estimate = self.library.index_scores(1, new, past, heads, width, operator.compute_dtype)
+            estimate = self.library.sequences.index_scores(1, new, past, heads, width, operator.compute_dtype)
             return float(estimate.latency_s)
         heads, kv_heads, width, window = (
             int(operator.attrs[name]) for name in ("n_heads", "n_kv_heads", "qk_dim", "window")

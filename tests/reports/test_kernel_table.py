@@ -55,9 +55,31 @@ def test_an_all_gather_size_is_that_of_nccl_tests(tmp_path: Path) -> None:
 
 def test_a_kernel_source_chooses_whose_kernels_are_priced(tmp_path: Path) -> None:
     head = "id,family,dtype,kernel_source,tokens,hidden,inter,topk,experts,moe_tp,moe_ep,distribution\n"
-    text = head + "1,moe,fp8_block,sglang_triton,64,7168,2048,8,256,8,1,balanced\n"
+    text = head + "1,moe,fp8_block,sglang_fused_moe_triton,64,7168,2048,8,256,8,1,balanced\n"
     (answer,) = price_shapes(shapes(tmp_path, text), H200, "trtllm")
     assert answer.reason.startswith("sglang:")
+    assert "moe fp8_block triton on h200_sxm" in answer.reason
+
+
+def test_a_kernel_source_that_nobody_knows_is_priced_as_the_engine_chooses_and_says_so(
+    tmp_path: Path,
+) -> None:
+    text = "id,family,dtype,kernel_source,m,n,k\n1,gemm,fp8,a_kernel_of_triton,64,7168,2048\n"
+    (answer,) = price_shapes(shapes(tmp_path, text), H200, "trtllm")
+    expected = KernelLibrary(H200, "trtllm").gemm(64, 7168, 2048, "fp8")
+    assert answer.predicted == pytest.approx(float(expected.latency_s) * 1e6)
+    assert "a_kernel_of_triton has no entry" in answer.reason
+
+
+def test_a_row_of_a_table_is_priced_as_its_benchmark_times_it(tmp_path: Path) -> None:
+    """Quantising the input is part of TensorRT-LLM's timed call in fp8; dtypes as the tables spell them."""
+    text = (
+        "id,family,dtype,kernel_source,m,n,k\n"
+        "1,gemm,fp8,torch_flow,64,7168,2048\n2,gemm,fp8,,64,7168,2048\n3,gemm,bfloat16,torch_flow,64,7168,2048\n"
+    )
+    timed, alone, wide = price_shapes(shapes(tmp_path, text), H200, "trtllm")
+    assert timed.predicted > alone.predicted + 5
+    assert "gemm bf16 cublas" in wide.reason
 
 
 def test_broken_rows_are_named_by_line_and_the_rest_is_answered(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ BERT = Deployment(
 def test_an_encoder_takes_longer_for_more_and_for_longer_texts():
     one, more, longer = (forecast_step(BERT, "encode", b, s) for b, s in ((8, 128), (32, 128), (8, 512)))
     assert one.latency.value < more.latency.value < longer.latency.value
-    assert one.latency.grade == "D"
+    assert one.latency.grade == "C"  # encoders were measured on later generations
 
 
 def test_the_work_of_an_encoder_is_that_of_its_graph():

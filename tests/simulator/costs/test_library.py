@@ -264,9 +264,14 @@ def test_a_gather_of_shards_is_one_of_their_sum(library: KernelLibrary) -> None:
 
 
 def test_beyond_a_node_the_nics_bind_and_the_price_is_weaker(library: KernelLibrary) -> None:
-    inside, outside = (library.collective("all_gather", n, 1e7) for n in (8, 16))
+    inside, outside = (library.collective("all_to_all", n, 1e7) for n in (8, 16))
     assert float(outside.latency_s) > 3 * float(inside.latency_s)
     assert (outside.grade, BOUNDS[int(outside.bound)]) == (Grade.D, "network")
+
+
+def test_a_gather_of_two_nodes_takes_twice_that_of_one_where_every_nic_helps(library: KernelLibrary) -> None:
+    inside, outside = (float(library.collective("all_gather", n, 1e8).latency_s) for n in (8, 16))
+    assert 1.8 * inside < outside < 3 * inside
 
 
 def test_a_custom_all_reduce_serves_small_messages_and_never_loses_to_nccl(library: KernelLibrary) -> None:

@@ -70,16 +70,27 @@ def test_at_128k_an_indexer_and_a_choice_take_less_than_dense_attention(library:
     assert sparse_s < 0.5 * dense_s
 
 
-def test_a_prompt_that_fits_the_choice_is_attended_like_dense_absorbed_attention(
+def test_chosen_places_are_worked_on_whether_or_not_so_many_tokens_exist(library: KernelLibrary) -> None:
+    """The prefill kernel runs over all 2,048 places: what a row costs does not depend on the past."""
+    sparse = operator("sparse_attention", "chunked_prefill")
+    at = {"B": 1.0, "S": 512.0, "T": np.array([64.0, 65536.0])}
+    latency_s = price_operator(library, sparse, at).latency_s
+    assert latency_s[1] == pytest.approx(latency_s[0], rel=0.1)
+
+
+def test_what_was_measured_is_graded_so_and_one_token_among_chosen_ones_is_not(
     library: KernelLibrary,
 ) -> None:
-    sparse = price_operator(library, operator("sparse_attention", "prefill"), {"B": 1.0, "S": 2048.0})
-    assert float(sparse.latency_s) == float(library.mla_prefill(1, 2048, 128, absorbed=True).latency_s)
+    for name in ("indexer.best", "sparse_attention"):
+        at = {"B": 1.0, "S": 512.0, "T": 4096.0}
+        assert price_operator(library, operator(name, "chunked_prefill"), at).grade is Grade.B
+    estimate = price_operator(library, operator("sparse_attention"), {"B": 16.0, "T": 4096.0})
+    assert estimate.grade is Grade.D
+    assert float(estimate.log_half_width) >= 0.6
+    assert "priced as" in estimate.evidence
 
 
-def test_what_was_never_measured_says_so_with_a_wide_interval(library: KernelLibrary) -> None:
-    for name in ("indexer.scores", "indexer.best", "sparse_attention"):
-        estimate = price_operator(library, operator(name), {"B": 16.0, "T": 4096.0})
-        assert estimate.grade is Grade.D
-        assert float(estimate.log_half_width) >= 0.6
-        assert "priced as" in estimate.evidence or "one pass" in estimate.evidence
+def test_an_indexer_in_fp8_is_measured_and_one_in_16_bits_is_not(library: KernelLibrary) -> None:
+    measured = library.sequences.index_scores(16, 1, 4096, 64, 128)
+    assert measured.grade is Grade.B
+    assert library.sequences.index_scores(16, 1, 4096, 64, 128, "bf16").grade is Grade.D

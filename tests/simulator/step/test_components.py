@@ -31,15 +31,15 @@ def test_attention_of_prefill_is_priced_where_decode_has_it_under_the_same_name(
 
 
 def test_scores_and_choices_of_a_prompt_are_priced_as_a_prompt(sparse: Prepared) -> None:
-    scores_s = float(sparse.library.index_scores(1, 8192, 0, 64, 128).latency_s)
-    sparse_s = float(sparse.library.mla_prefill(1, 8192, 16, absorbed=True, window=2048).latency_s)
+    scores_s = float(sparse.library.sequences.index_scores(1, 8192, 0, 64, 128).latency_s)
+    sparse_s = float(sparse.library.sequences.sparse_attention(1, 8192, 0, 16, 2048).latency_s)
     assert attention_s(sparse, 1, 8192) == pytest.approx(61 * (scores_s + sparse_s), rel=1e-6)
 
 
 def test_a_chunk_pays_for_scoring_the_tokens_before_it(sparse: Prepared) -> None:
     new, past = 2048.0, 8192.0
-    extra = sparse.library.index_scores(1, new, past, 64, 128).latency_s
-    extra = extra - sparse.library.index_scores(1, new, 0, 64, 128).latency_s
+    extra = sparse.library.sequences.index_scores(1, new, past, 64, 128).latency_s
+    extra = extra - sparse.library.sequences.index_scores(1, new, 0, 64, 128).latency_s
     assert sparse.components.prefix_s == pytest.approx(61 * float(extra) / (new * past))
 
 
