@@ -18,6 +18,7 @@ from hardware_specs.server_forms import NodeForm
 _MAY_LACK = frozenset(
     {
         "engine",
+        "memory_side_cache",
         "conversion",
         "array",
         "peak",

@@ -138,6 +138,9 @@ class DeviceForm(Form):
     sm_count: CountQ
     clock: HzQ = Field(description="the clock behind the dense tensor peaks")
     l2_capacity: BytesQ
+    memory_side_cache: BytesQ | None = Field(
+        None, description="between L2 and memory; kernel models ignore it"
+    )
     dense_peak: Annotated[dict[PeakName, FlopPerSecondQ], Field(min_length=1)]
     tdp: WattsQ
     idle_power: WattsQ | None = None
@@ -161,6 +164,7 @@ class DeviceForm(Form):
             n_sm=self.sm_count,
             clock_hz=self.clock,
             l2_bytes=self.l2_capacity,
+            memory_side_cache_bytes=self.memory_side_cache,
             peak_flop_per_s={str(dtype): peak for dtype, peak in self.dense_peak.items()},
             memory=memory,
             tdp_w=self.tdp,

@@ -79,6 +79,7 @@ class DeviceSpec:
     idle_w: Quantity | None = None
     aliases: tuple[str, ...] = ()
     engine: EngineSpec | None = None
+    memory_side_cache_bytes: Quantity | None = None
 
     def supports(self, dtype: str) -> bool:
         """Whether the device has a matrix unit for this compute dtype."""

@@ -53,11 +53,9 @@ class GroupLinkForm(BaseModel):
 
     @model_validator(mode="after")
     def _is_of_this_box(self) -> Self:
-        named = {"bandwidth": self.bandwidth, "latency": self.latency}
-        wrong = [name for name, figure in named.items() if figure.kind is Kind.ASSUMED]
-        if wrong:
+        if self.bandwidth.kind is Kind.ASSUMED:
             requirement = "must be measured, fitted or of a datasheet"
-            raise InputError(*(Problem(requirement, Kind.ASSUMED, path=f"{name}.kind") for name in wrong))
+            raise InputError(Problem(requirement, Kind.ASSUMED, path="bandwidth.kind"))
         return self
 
     def build(self) -> GroupLink:

@@ -9,8 +9,8 @@ from hardware_specs.records.errors import InputError
 PACKAGE = Path(__file__).resolve().parents[2] / "hardware_specs"
 GROUP = """\
   {size}:
-    bandwidth: {{value: {bandwidth}, unit: GB/s, source: my nccl-tests, kind: measured}}
-    latency: {{value: {latency}, unit: us, source: my nccl-tests, kind: {kind}}}
+    bandwidth: {{value: {bandwidth}, unit: GB/s, source: my nccl-tests, kind: {kind}}}
+    latency: {{value: {latency}, unit: us, source: my nccl-tests, kind: assumed}}
 """
 
 
@@ -53,7 +53,9 @@ def test_a_system_honours_the_table_inside_the_node_only(tmp_path: Path) -> None
 
 
 def test_a_table_by_group_is_never_assumed_and_of_groups_that_exist(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"scale_up_by_group\.2\.latency\.kind  must be measured, fitted or"):
+    with pytest.raises(
+        InputError, match=r"scale_up_by_group\.2\.bandwidth\.kind  must be measured, fitted or"
+    ):
         check_file(box(tmp_path, (2, 20, 8), kind="assumed"))
     with pytest.raises(InputError, match=r"must be group sizes of 2 to scale_up_count \(8\); given 16"):
         check_file(box(tmp_path, (16, 20, 8)))
