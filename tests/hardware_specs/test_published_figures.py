@@ -39,12 +39,19 @@ RATES = {
     "ada": 1024,
     "blackwell_rtx": 1024,
     "xe2": 2048,
+    "cdna3": 2048,
+    "cdna4": 4096,
+    "gaudi3": 16384,  # eight engines of 65,536 multiply-adds over 64 cores
+    "sapphire_rapids": 1024,
+    "granite_rapids": 1024,
+    "zen5": 128,
+    "neoverse_v2": 64,
 }
 
 #: devices whose SM are not those of the generation's largest chip, or whose rate the vendor cut
 OWN_RATES = {"a40": 1024, "rtx_a5000": 1024, "a10g": 512, "rtx_4090": 512, "h20": 1024, "h20_3e": 1024}
 
-SOLD = [key for key in list_systems() if load_system(key).device.vendor in ("NVIDIA", "Intel")]
+SOLD = [key for key in list_systems() if load_system(key).device.vendor != "not stated"]
 
 
 @pytest.mark.parametrize("memory", PINS)
@@ -65,7 +72,7 @@ def test_units_times_rate_times_clock_give_the_dense_peak(key: str) -> None:
 @pytest.mark.parametrize("key", list_systems())
 def test_fp8_is_twice_bf16_where_there_is_fp8(key: str) -> None:
     device = load_system(key).device
-    if device.supports("fp8"):
+    if device.supports("fp8") and device.key != "gaudi3":  # whose engines are no faster in fp8
         assert device.peak("fp8") == pytest.approx(2 * device.peak("bf16"), rel=0.015)
 
 
