@@ -257,7 +257,7 @@ def test_check_says_what_will_be_assumed(tmp_path: Path) -> None:
 def test_an_optional_figure_that_is_absent_is_said() -> None:
     form = library().form(PARTS["memory"][1], "article_r1_memory")
     assert isinstance(form, Form)
-    assert "unit_count: not given" in list(assumptions_of(form))
+    assert "efficiency: not given" in list(assumptions_of(form))
 
 
 def test_the_hash_follows_the_content_and_nothing_else(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_one_file_is_a_system(card: Path) -> None:
 
 def test_check_says_what_stands_around_it(card: Path) -> None:
     lines = check_file(card)
-    assert {"memory.unit_count: not given", "idle_power: not given"} <= set(lines)
+    assert {"memory.efficiency: not given", "idle_power: not given"} <= set(lines)
     assert any(line.startswith("node: not given; A server of eight PCIe cards") for line in lines)
     assert any(line.startswith("node.device_count = 8 (") for line in lines)
     assert "node.scale_up_link = pcie4_x16 (defaults/default_node.yaml)" in lines
