@@ -77,7 +77,7 @@ def compare_with_system(
     Raises:
         InputError: the system or the stack is unknown, or the step is not one of the graph.
     """
-    prices = _prices(graph, KernelLibrary(load_system(system), stack), _point(step))
+    prices = _prices(graph, KernelLibrary(load_system(system), stack), point_of(step))
     measured = {span.name: span for span in step.run.spans}
     if prices.keys() != measured.keys():
         strangers = sorted(prices.keys() ^ measured.keys())
@@ -89,7 +89,8 @@ def compare_with_system(
     return tuple(sorted(kinds, key=lambda one: (-one.measured_s, one.kind)))
 
 
-def _point(step: MeasuredStep) -> dict[str, float]:
+def point_of(step: MeasuredStep) -> dict[str, float]:
+    """B sequences, S new and T past tokens of each."""
     what = step.subject
     return {"B": float(what.batch), "S": float(what.new_tokens), "T": float(what.past_tokens)}
 

@@ -38,6 +38,7 @@ COMMANDS = {
     "measure": Command("measure", "time a reference step on this machine, kernel by kernel (needs torch)"),
     "validate": Command("validate", "predictions against a file of measured runs, with an error table"),
     "kernels": Command("kernels", "latencies for a table of kernel shapes"),
+    "calibrate": Command("calibrate", "fit kernel constants to measured kernels of a device"),
     "report": Command("report", "a self-contained HTML report of a scenario"),
     "audit": Command("audit", "verdicts on published claims, each with the run behind it"),
     "accuracy": Command("accuracy", "accuracy of transforms on a proxy; intervals of published accuracies"),

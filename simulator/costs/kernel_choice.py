@@ -28,7 +28,8 @@ class KernelChoice:
 #: tokens from which an engine's bulk kernels may take over
 BULK_TOKENS = 1024
 
-_ANY_MOE = (
+#: kernels of routed experts, in the order in which one stands in for another
+ANY_MOE = (
     *("cutlass", "deepgemm", "triton", "flashinfer", "min_latency"),
     *("trtllm", "vllm_triton", "vllm_flashinfer"),
 )
@@ -36,7 +37,7 @@ _ANY_MOE = (
 #: what an engine runs for routed experts on a generation without an entry in `_MOE`
 _MOE_ELSEWHERE = {"vllm": ("vllm_triton", "triton"), "sglang": ("triton",), "trtllm": ("cutlass",)}
 
-#: (backend, generation) -> dtype -> kernels of the routed experts; other dtypes fall back on `_ANY_MOE`
+#: (backend, generation) -> dtype -> kernels of the routed experts; other dtypes fall back on `ANY_MOE`
 _MOE = {
     # The tables time one CUTLASS kernel at every size. Whole runs of TensorRT-LLM on Hopper agree with it
     # while decoding, and at prompt sizes with the fastest grouped GEMM of the generation (its block-scale
@@ -111,9 +112,9 @@ def gemm_kernels(backend: str, dtype: str) -> KernelChoice:
 def moe_kernels(backend: str, dtype: str, architecture: str) -> KernelChoice:
     """The routed-expert kernels of an engine, then any that is calibrated."""
     if (backend, architecture) not in _MOE:
-        return KernelChoice(tuple(dict.fromkeys(_MOE_ELSEWHERE[backend] + _ANY_MOE)))
+        return KernelChoice(tuple(dict.fromkeys(_MOE_ELSEWHERE[backend] + ANY_MOE)))
     choice = _MOE[backend, architecture].get(dtype)
-    return replace(choice, kernels=choice.kernels + _ANY_MOE) if choice else KernelChoice(_ANY_MOE)
+    return replace(choice, kernels=choice.kernels + ANY_MOE) if choice else KernelChoice(ANY_MOE)
 
 
 def expert_dtype(dtype: str, architecture: str) -> str:

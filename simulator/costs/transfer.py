@@ -20,6 +20,7 @@ from simulator.costs.calibrated import Calibrated, DeviceCalibration
 from simulator.costs.estimates import FloatArray
 from simulator.costs.figures import DeviceFigures
 from simulator.costs.generations import distance
+from simulator.costs.kernel_choice import ANY_MOE
 from simulator.costs.numerics import ConstantSpec, constant_specs
 
 #: the generations along which kernels' times show a trend, from old to new
@@ -37,6 +38,18 @@ class Rule:
 _RULES = {"attention_decode": Rule(to_family=0.5, trend=0.5)}
 #: generation pairs that halve a trend: a slope of few pairs is drawn to none
 _TREND_PRIOR_PAIRS = 2.0
+#: pairs of generations that a declared spread counts as
+_DECLARED_PAIRS = 2.0
+
+
+#: dtypes in which a generation may have no kernels yet, and those whose constants then stand in
+_STAND_INS = {
+    "nvfp4": ("fp8_block", "fp8"),
+    "fp8_block": ("fp8",),
+    "fp8": ("bf16",),
+    "mxfp4_mxfp8": ("fp8_block", "fp8"),
+    "mxfp4_bf16": ("bf16",),
+}
 
 
 @dataclass(frozen=True)
@@ -149,3 +162,37 @@ def _slopes(known: Sequence[DeviceCalibration], family: str) -> Iterator[FloatAr
     for of in means.values():
         for older, newer in combinations(sorted(of), 2):
             yield (of[newer] - of[older]) / (newer - older)
+
+
+def log_spreads(relatives: Iterable[DeviceCalibration], kind: type[Any], family: str) -> dict[str, float]:
+    """Standard deviation of each log-constant of a family between generations.
+
+    The family's declared spread counts as two pairs of generations and bounds what is found to half and to
+    twice itself.
+    """
+    specs = constant_specs(kind)
+    declared = np.array([spec.log_sd for spec in specs])
+    squares = [slope**2 for slope in _slopes(list(relatives), family)]
+    total = _DECLARED_PAIRS * declared**2 + np.sum(squares, axis=0)
+    found = np.sqrt(total / (_DECLARED_PAIRS + len(squares)))
+    bounded = np.clip(found, declared / 2, 2 * declared).tolist()
+    return dict(zip((spec.name for spec in specs), bounded, strict=True))
+
+
+def lent(
+    relatives: Iterable[DeviceCalibration],
+    target: DeviceFigures,
+    family: str,
+    dtype: str,
+    kernels: Sequence[str],
+) -> Carried | None:
+    """As `carried`, and where nobody has these kernels, of another kernel, then of a dtype that stands in."""
+    known = list(relatives)
+    for name in (dtype, *_STAND_INS.get(dtype, ())):
+        of_dtype = {e.kernel for d in known for e in d.entries if (e.family, e.dtype) == (family, name)}
+        usual = [kernel for kernel in ANY_MOE if kernel in of_dtype]
+        order = dict.fromkeys((*kernels, *usual, *sorted(of_dtype)))
+        for kernel in order:
+            if found := carried(known, target, family, name, (kernel,)):
+                return found
+    return None
