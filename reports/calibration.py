@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -46,8 +47,7 @@ def calibrate(args: argparse.Namespace, tick: Callable[[int, int], None] | None 
     Raises:
         InputError: with every problem found.
     """
-    _check(args)
-    system = load_system(args.system)
+    system = _checked_system(args)
     others = shipped_calibrations().without(system.device.key)
     points = _points(args, system, others)
     draw = Draw(args.points, args.seed) if args.points else None
@@ -56,15 +56,20 @@ def calibrate(args: argparse.Namespace, tick: Callable[[int, int], None] | None 
     return Calibration(system.device.key, points.measured.source, done, text, points.notes)
 
 
-def _check(args: argparse.Namespace) -> None:
-    check_backend(args.stack)
-    problems = []
+def _checked_system(args: argparse.Namespace) -> SystemSpec:
+    problems: list[Problem] = []
+    for check in (partial(load_system, args.system), partial(check_backend, args.stack)):
+        try:
+            check()
+        except InputError as error:
+            problems += error.problems
     if args.points is not None and args.points < MIN_POINTS:
         problems.append(Problem(f"must be at least {MIN_POINTS}", str(args.points), path="--points"))
     if args.measured_on and not _DATE.fullmatch(args.measured_on):
         problems.append(Problem("must be YYYY-MM-DD", args.measured_on, path="--measured-on"))
     if problems:
         raise InputError(*problems)
+    return load_system(args.system)
 
 
 def _points(args: argparse.Namespace, system: SystemSpec, others: Calibrations) -> _Points:
@@ -75,12 +80,12 @@ def _points(args: argparse.Namespace, system: SystemSpec, others: Calibrations) 
         raise InputError(Problem(f"measured file must exist, or be {PACKAGE}", str(path)))
     caches: Literal["cold", "warm"] = "warm" if args.warm else "cold"
     measured = Measured(path.name, content_hash(path), args.measured_on, caches)
-    form = args.format or form_of(path)
+    text = _text(path)
+    form = args.format or form_of(text, path.name)
     if form == "csv":
         from simulator.measured.shape_points import csv_points
 
         return _Points(csv_points(path, system, args.stack, others, cold=not args.warm), measured)
-    text = path.read_text(encoding="utf-8")
     if form == "measure":
         from reports.measured_points import step_points
 
@@ -91,28 +96,32 @@ def _points(args: argparse.Namespace, system: SystemSpec, others: Calibrations) 
     return _Points(groups, measured, notes)
 
 
-def form_of(path: Path) -> str:
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(Problem("must be text in UTF-8", str(error), str(path))) from error
+
+
+def form_of(text: str, file: str) -> str:
     """The format of a file by its content: JSON with trace events or with a measured step, else a CSV.
 
     Raises:
         InputError: it is JSON and neither.
     """
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
     if text.lstrip()[:1] not in ("{", "["):
         return "csv"
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
-        raise InputError(
-            Problem("must be valid JSON", error.msg, path.name, error.lineno, error.colno)
-        ) from error
+        raise InputError(Problem("must be valid JSON", error.msg, file, error.lineno, error.colno)) from error
     keys = content.keys() if isinstance(content, dict) else {"traceEvents"}
     if "traceEvents" in keys:
         return "kineto"
     if {"subject", "spans"} <= keys:
         return "measure"
     raise InputError(
-        Problem("must be a CSV, a trace of `silicast measure` or of a profiler", "other JSON", path.name)
+        Problem("must be a CSV, a trace of `silicast measure` or of a profiler", "other JSON", file)
     )
 
 

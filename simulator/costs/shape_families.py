@@ -5,6 +5,7 @@ Rows that agree in engine, family and fixed columns are one vectorised call. The
 """
 
 import csv
+import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -118,16 +119,21 @@ def read_shapes(path: Path, needed: Sequence[str] = ("id", "family")) -> list[di
     """The rows of the file, in its order, as text; the first is on line 2.
 
     Raises:
-        InputError: the file is missing, or has not the needed columns.
+        InputError: the file is missing or is no text, or has not the needed columns.
     """
     if not path.is_file():
         raise InputError(Problem("shapes file must exist", str(path)))
-    with path.open(newline="", encoding="utf-8-sig") as handle:
-        reader = csv.DictReader(handle)
-        missing = [name for name in needed if name not in (reader.fieldnames or ())]
-        if missing:
-            raise InputError(Problem(f"needs columns {', '.join(missing)}", file=str(path), line=1, column=1))
-        return [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(Problem("must be text in UTF-8", str(error), str(path))) from error
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    given = reader.fieldnames or ()
+    missing = [name for name in needed if name not in given]
+    if missing:
+        requirement = f"needs columns {', '.join(missing)}"
+        raise InputError(Problem(requirement, ", ".join(given), str(path), line=1, column=1))
+    return [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
 
 
 def row_problems(row: Row) -> list[Problem]:

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from hardware_specs.parts import SystemSpec
@@ -78,15 +79,15 @@ def kineto_rows(text: str, file: str) -> tuple[list[Row], Counter[str]]:
     """Rows with the columns of a table of shapes, and a count of what was not matched, by reason.
 
     Raises:
-        InputError: it is no trace.
+        InputError: it is no trace, or events lack their times.
     """
     events = _events(text, file)
-    ops = _ops(events)
+    ops = _Ops(events)
     durations: dict[int, float] = defaultdict(float)
     found: dict[int, _Op] = {}
     unmatched: Counter[str] = Counter()
     for event in events:
-        if event.get("cat") != "kernel" or event.get("ph") != "X":
+        if event["cat"] != "kernel":
             continue
         op = ops.known(event.get("args", {}).get("External id"))
         if op is None:
@@ -111,7 +112,24 @@ def _events(text: str, file: str) -> list[Mapping[str, Any]]:
     events = content.get("traceEvents") if isinstance(content, dict) else content
     if not isinstance(events, list) or not all(isinstance(event, dict) for event in events):
         raise InputError(Problem("must hold a list of events", file=file, path="traceEvents"))
-    return events
+    used = [(i, event) for i, event in enumerate(events) if _is_used(event)]
+    if problems := [problem for i, event in used for problem in _event_problems(event, i, file)]:
+        raise InputError(*problems)
+    return [event for _, event in used]
+
+
+def _is_used(event: Mapping[str, Any]) -> bool:
+    return event.get("ph") == "X" and event.get("cat") in ("cpu_op", "kernel")
+
+
+def _event_problems(event: Mapping[str, Any], place: int, file: str) -> Iterator[Problem]:
+    for name in ("ts", "dur"):
+        given = event.get(name)
+        if not isinstance(given, int | float) or not 0 <= given < inf:
+            requirement = "must be a number of microseconds that is not negative"
+            yield Problem(requirement, repr(given), file, path=f"traceEvents[{place}].{name}")
+    if not isinstance(event.get("args", {}), dict):
+        yield Problem("must be an object", file=file, path=f"traceEvents[{place}].args")
 
 
 class _Ops:
@@ -121,9 +139,9 @@ class _Ops:
         self._by_id: dict[object, tuple[object, _Op]] = {}
         threads: dict[object, list[_Op]] = defaultdict(list)
         for event in events:
-            if event.get("cat") == "cpu_op" and event.get("ph") == "X":
+            if event["cat"] == "cpu_op":
                 start, args = float(event["ts"]), event.get("args", {})
-                op = _Op(str(event["name"]), start, start + float(event.get("dur", 0.0)), args)
+                op = _Op(str(event.get("name", "")), start, start + float(event["dur"]), args)
                 thread = (event.get("pid"), event.get("tid"))
                 threads[thread].append(op)
                 self._by_id[args.get("External id")] = (thread, op)
@@ -147,10 +165,6 @@ def _outermost(ops: Sequence[_Op]) -> Iterator[_Op]:
         if op.start_us >= until:
             yield op
             until = op.end_us
-
-
-def _ops(events: Sequence[Mapping[str, Any]]) -> _Ops:
-    return _Ops(events)
 
 
 def _dtype(op: _Op, place: int) -> str:

@@ -77,10 +77,38 @@ def test_a_broken_file_leaves_nothing_written(tmp_path: Path, capsys: pytest.Cap
         ('{"subject": {}, "spans": []}', "measure"),
     ],
 )
-def test_a_format_is_told_by_content(tmp_path: Path, text: str, form: str) -> None:
-    path = tmp_path / "file"
-    path.write_text(text)
-    assert form_of(path) == form
+def test_a_format_is_told_by_content(text: str, form: str) -> None:
+    assert form_of(text, "file") == form
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"id,family,dtype,m,n,k,latency_ms\n", "needs columns latency_us; given id, family"),
+        (b"\xff\xfe\x00", "must be text in UTF-8"),
+        (b'{"traceEvents": 3}', "traceEvents  must hold a list of events"),
+        (b'{"other": 3}', "must be a CSV, a trace of `silicast measure` or of a profiler"),
+        (
+            b'[{"ph": "X", "cat": "kernel", "ts": "z", "dur": -1}]',
+            "[0].ts  must be a number of microseconds that is not negative; given 'z'",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_refused_without_a_traceback(
+    content: bytes, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad, out = tmp_path / "bad", tmp_path / "own.yaml"
+    bad.write_bytes(content)
+    assert main(["calibrate", "--measured", str(bad), "--system", "h200_sxm", "--out", str(out)]) == 2
+    assert says in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_flags_that_are_wrong_are_named_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ("--system", "h20000", "--stack", "vlm", "--points", "2", "--measured-on", "today")
+    assert main(["calibrate", "--measured", "x", "--out", str(tmp_path / "y"), *flags]) == 2
+    shown = capsys.readouterr().err
+    assert all(name in shown for name in ("h20000", "did you mean vllm?", "--points", "--measured-on"))
 
 
 def test_a_measured_step_is_fitted_by_its_graph() -> None:
@@ -98,5 +126,5 @@ def test_a_measured_step_is_fitted_by_its_graph() -> None:
     assert {"gemm", "attention_prefill", "bandwidth"} <= families
     assert n_left < len(step.run.spans) / 2
     gemms = next(group for group in groups if group.family == "gemm")
-    spans = [span for span in step.run.spans if span.kind == "gemm"]
+    spans = [span for span in step.run.spans if span.kind == "linear"]
     assert 0 < len(gemms) < len(spans)  # two layers make the same calls
