@@ -19,6 +19,7 @@ from model_graphs.runs.trace_io import trace_from_json
 from reports.measurement_comparison import check_comparable, measured_graph, point_of
 from simulator.costs.calibration import Calibrations
 from simulator.costs.estimates import FloatArray, KernelEstimate
+from simulator.costs.kernel_sources import SourceEntry
 from simulator.costs.library import KernelLibrary
 from simulator.costs.operators import price_operator
 from simulator.measured.calibrate_device import Measured
@@ -50,19 +51,19 @@ def groups_of_step(
     step: MeasuredStep, system: SystemSpec, stack: str, calibrations: Calibrations
 ) -> tuple[tuple[PointGroup, ...], int]:
     """The groups, and how many operators no kernel's constants price."""
-    asking, point = Asking(system, calibrations), point_of(step)
+    asking, runs, point = Asking(system, calibrations), SourceEntry(stack, ""), point_of(step)
     seconds = {span.name: span.end_s - span.start_s for span in step.run.spans}
     batches = defaultdict(list)
     n_left = 0
     for block, instance, op in _graph(step.subject).instances():
         name = f"{block.name}.{instance}.{op.name}"
         try:
-            asked = asking.of(stack, partial(_priced, op, point))
+            asked = asking.of(runs, partial(_priced, op, point))
         except (IndexError, InputError):
             n_left += 1
         else:
             batches[asked].append((f"{block.name}.{op.name}", op, seconds[name]))
-    made = ((asked, _batch(found, stack, point)) for asked, found in batches.items())
+    made = ((asked, _batch(found, runs, point)) for asked, found in batches.items())
     return grouped(system, calibrations, made), n_left
 
 
@@ -85,7 +86,7 @@ def _graph(subject: Subject) -> OperatorGraph:
     return measured_graph(request)
 
 
-def _batch(found: list[tuple[str, Operator, float]], stack: str, point: dict[str, float]) -> CallBatch:
+def _batch(found: list[tuple[str, Operator, float]], runs: SourceEntry, point: dict[str, float]) -> CallBatch:
     repeats: dict[str, list[tuple[Operator, float]]] = defaultdict(list)
     for name, op, latency_s in found:
         repeats[name].append((op, latency_s))
@@ -95,4 +96,4 @@ def _batch(found: list[tuple[str, Operator, float]], stack: str, point: dict[str
     def price(library: KernelLibrary, index: Index) -> FloatArray:
         return np.array([float(price_operator(library, ops[i], point).latency_s) for i in index.tolist()])
 
-    return CallBatch(stack, medians, tuple(repeats), price)
+    return CallBatch(runs, medians, tuple(repeats), price)

@@ -7,8 +7,9 @@ import numpy as np
 from hardware_specs.records.errors import InputError, Problem
 from simulator.costs.estimates import FloatArray
 from simulator.measured.kernel_case import KernelCase, Rows
-from simulator.measured.kernel_cases import DEVICES, all_cases
+from simulator.measured.kernel_cases import all_cases
 from simulator.measured.kernel_map import fixed_constants, sampled
+from simulator.measured.kernel_releases import DEVICES
 from simulator.measured.point_groups import Index, PointGroup
 
 MAX_POINTS = 1200

@@ -18,6 +18,7 @@ from simulator.costs.calibrated import Calibrated, DeviceCalibration
 from simulator.costs.calibration import Calibrations, Choice
 from simulator.costs.estimates import FloatArray
 from simulator.costs.figures import DeviceFigures
+from simulator.costs.kernel_sources import SourceEntry
 from simulator.costs.library import KernelLibrary
 
 Index = NDArray[np.intp]
@@ -50,9 +51,9 @@ class PointGroup:
 
 @dataclass(frozen=True)
 class CallBatch:
-    """Calls that one engine makes of one kernel; `price` gives the seconds of those of an index."""
+    """Calls of one kernel that `runs` makes; `price` gives the seconds of those of an index."""
 
-    engine: str
+    runs: SourceEntry
     latency_s: FloatArray
     sites: tuple[str, ...]
     price: Callable[[KernelLibrary, Index], FloatArray]
@@ -79,15 +80,17 @@ class Asking:
     def __init__(self, system: SystemSpec, calibrations: Calibrations) -> None:
         self._calibrations = _Listening(calibrations.files, calibrations.transfer, calibrations.over)
         self._system = system
-        self._libraries: dict[str, KernelLibrary] = {}
+        self._libraries: dict[SourceEntry, KernelLibrary] = {}
 
-    def library(self, engine: str) -> KernelLibrary:
-        """The library of an engine whose questions are noted."""
-        if engine not in self._libraries:
-            self._libraries[engine] = KernelLibrary(self._system, engine, self._calibrations)
-        return self._libraries[engine]
+    def library(self, runs: SourceEntry) -> KernelLibrary:
+        """The library of an engine, and of its kernel that is timed, whose questions are noted."""
+        if runs not in self._libraries:
+            self._libraries[runs] = _library(self._system, runs, self._calibrations)
+        return self._libraries[runs]
 
-    def of(self, engine: str, call: Callable[[KernelLibrary], object]) -> tuple[str, str, tuple[str, ...]]:
+    def of(
+        self, runs: SourceEntry, call: Callable[[KernelLibrary], object]
+    ) -> tuple[str, str, tuple[str, ...]]:
         """Family, dtype and kernels that the call asks for first.
 
         Raises:
@@ -95,11 +98,15 @@ class Asking:
         """
         self._calibrations.asked.clear()
         try:
-            call(self.library(engine))
+            call(self.library(runs))
         except InputError:
             if not self._calibrations.asked:  # otherwise only constants are lacking, which a fit supplies
                 raise
         return self._calibrations.asked[0]
+
+
+def _library(system: SystemSpec, runs: SourceEntry, calibrations: Calibrations) -> KernelLibrary:
+    return KernelLibrary(system, runs.engine, calibrations, timed_kernel=runs.kernel)
 
 
 def trial(device: DeviceFigures, key: Key, constants: Any) -> DeviceCalibration:
@@ -127,7 +134,7 @@ def group_of(
         for batch, start, stop in zip(batches, starts, starts[1:], strict=False):
             inside = (index >= start) & (index < stop)
             if inside.any():
-                library = KernelLibrary(system, batch.engine, known)
+                library = _library(system, batch.runs, known)
                 found[inside] = batch.price(library, index[inside] - start)
         return found
 

@@ -12,8 +12,9 @@ from hardware_specs.parts import SystemSpec
 from hardware_specs.records.errors import InputError, Problem
 from simulator.costs.calibration import Calibrations
 from simulator.costs.estimates import FloatArray, KernelEstimate
+from simulator.costs.kernel_sources import SourceEntry
 from simulator.costs.library import KernelLibrary
-from simulator.costs.shape_families import FAMILIES, Row, call_key, engine_of, read_shapes, row_problems
+from simulator.costs.shape_families import FAMILIES, Row, call_key, read_shapes, row_problems, source_entry
 from simulator.measured.point_groups import Asking, CallBatch, Index, PointGroup, grouped
 
 #: columns that stay the same along a sweep
@@ -63,20 +64,20 @@ def row_points(
     problems: list[Problem] = []
     batches = defaultdict(list)
     for row, line in zip(rows, lines, strict=True):
-        wrong = row_problems(row) + _latency_problems(row)
+        wrong = row_problems(row) + _latency_problems(row) + _source_problems(row)
         if not wrong:
+            engine, kernel, *fixed = call_key(row, stack)
+            runs = SourceEntry(engine, kernel)
             try:
-                asked = asking.of(engine_of(row, stack), _scalar(row, cold=cold))
+                asked = asking.of(runs, _scalar(row, cold=cold))
             except InputError as error:
                 wrong = list(error.problems)
             else:
-                batches[(*call_key(row, stack), *asked)].append((asked, row))
+                batches[runs, tuple(fixed), asked].append(row)
         problems += [replace(problem, file=file, line=line) for problem in wrong]
     if problems:
         raise InputError(*problems)
-    made = (
-        (members[0][0], _batch([row for _, row in members], stack, cold=cold)) for members in batches.values()
-    )
+    made = ((asked, _batch(runs, members, cold=cold)) for (runs, _, asked), members in batches.items())
     return grouped(system, calibrations, made)
 
 
@@ -93,7 +94,15 @@ def _latency_problems(row: Row) -> list[Problem]:
     return [] if good else [Problem("must be a number above 0, microseconds", repr(text), path="latency_us")]
 
 
-def _batch(rows: Sequence[Row], stack: str, *, cold: bool) -> CallBatch:
+def _source_problems(row: Row) -> list[Problem]:
+    name = row.get("kernel_source", "")
+    if not name or row["family"] not in FAMILIES or source_entry(row):
+        return []
+    requirement = "must be empty (the stack's own kernel) or a name that the kernel tables have for the dtype"
+    return [Problem(requirement, name, path="kernel_source")]
+
+
+def _batch(runs: SourceEntry, rows: Sequence[Row], *, cold: bool) -> CallBatch:
     family = FAMILIES[rows[0]["family"]]
     repeats: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
@@ -105,7 +114,7 @@ def _batch(rows: Sequence[Row], stack: str, *, cold: bool) -> CallBatch:
         return family.estimate(library, [calls[i] for i in index.tolist()], cold=cold).latency_s
 
     sites = tuple(_site(row) for row in calls)
-    return CallBatch(engine_of(rows[0], stack), _MICROSECOND * np.array(medians), sites, price)
+    return CallBatch(runs, _MICROSECOND * np.array(medians), sites, price)
 
 
 def _site(row: Row) -> str:

@@ -146,6 +146,17 @@ def test_bad_rows_are_named_all_at_once_with_their_lines(tmp_path: Path) -> None
     ]
 
 
+def test_a_kernel_source_names_the_kernel_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "sources.csv"
+    head = "id,family,dtype,m,n,k,kernel_source,latency_us\n"
+    path.write_text(head + "1,gemm,fp8_block,64,512,7168,sglang_deepgemm_gemm_nt_f8f8bf16,9\n")
+    (group,) = csv_points(path, H200, "trtllm", others(), cold=True)
+    assert group.label == "gemm fp8_block sglang"
+    path.write_text(head + "1,gemm,bf16,64,512,7168,my_gemm,9\n")
+    with pytest.raises(InputError, match=r"sources.csv:2  kernel_source  must be empty .* given my_gemm"):
+        csv_points(path, H200, "trtllm", others(), cold=True)
+
+
 def test_too_few_points_and_absent_families_are_named(tmp_path: Path) -> None:
     path = written(tmp_path, n_points=3)
     with pytest.raises(InputError) as caught:
