@@ -37,6 +37,7 @@ from simulator.costs.moe import MoeConstants
 from simulator.costs.numerics import constant_specs
 from simulator.costs.prefill import PrefillConstants
 from simulator.costs.transfer import Carried, carried
+from simulator.costs.vector_cores import on_vector_cores
 
 SCHEMA_VERSION = 1
 
@@ -209,7 +210,8 @@ class Calibrations:
         width = widths.within_architecture if lent.within_architecture else widths.across_architectures
         grade = Grade.C if device.architecture in GENERATIONS else Grade.D
         names = " and ".join(entry.device for entry in lent.lenders)
-        entry = replace(first, device=names, constants=lent.constants)
+        constants = on_vector_cores(lent.constants, device.architecture)
+        entry = replace(first, device=names, constants=constants)
         evidence = f"{entry.label} of {names} with the datasheet of {device.key}: {entry.source}"
         return Choice(entry, grade, max(width, *(one.log_half_width for one in lent.lenders)), evidence)
 

@@ -42,9 +42,11 @@ class Tiling:
 
 _SMALL = [(16, 64), (16, 128), (32, 64), (32, 128), (64, 32), (64, 64), (64, 128), (128, 64), (64, 256)]
 _LARGE = [(128, 128), (128, 256), (256, 128)]
-#: `any` is a library that tunes over everything; `umma` the 128-row instructions of Blackwell's own kernels
+#: `any` is a library that tunes over everything; `umma` the 128-row instructions of Blackwell's own kernels;
+#: `rows` a vector unit, which takes as many rows as there are
 TILINGS = {
     "any": Tiling.of([*_SMALL, *_LARGE], [1, 2, 4, 8, 16]),
+    "rows": Tiling.of([(1, 64), (4, 64), *_SMALL, *_LARGE], [1, 2, 4, 8, 16]),
     "umma": Tiling.of([(128, 64), (128, 192), *_LARGE, (256, 256)], [1]),
 }
 #: products whose input stays in 16 bits
