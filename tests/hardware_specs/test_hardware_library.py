@@ -57,7 +57,27 @@ def test_the_canonical_systems_are_there() -> None:
         *("a100_pairwise_nvlink", "h100_pairwise_nvlink"),
         *("a100_sxm_80gb_mig_1g10gb", "a100_pcie_80gb_mig_1g10gb"),
     }
-    assert set(list_systems()) >= boards | cards | parts_of_cards | {"article_r1_accelerator"}
+    others = {
+        *("mi300x", "mi325x", "mi355x", "gaudi3", "igx_orin"),
+        *(
+            "jetson_agx_orin",
+            "jetson_agx_orin_32gb",
+            "jetson_orin_nx",
+            "jetson_agx_xavier",
+            "jetson_agx_thor",
+        ),
+        *(
+            "cpu_xeon_spr",
+            "cpu_xeon_6787p",
+            "cpu_xeon_6980p",
+            "cpu_epyc_9575f",
+            "cpu_epyc_9175f",
+            "cpu_grace",
+        ),
+        *("micron_cz120", "xeon_6900p_8x_cz122", "vistara_asic", "turin_2x_vistara"),
+        *("spr_cxl_a", "spr_cxl_b", "spr_cxl_c", "spr_cxl_asic_x8", "spr_cxl_asic_x16"),
+    }
+    assert set(list_systems()) >= boards | cards | parts_of_cards | others | {"article_r1_accelerator"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
@@ -94,6 +114,9 @@ def figures_in(value: object) -> Iterator[Quantity]:
         ("a100 (pairwise NVLink)", "a100_pairwise_nvlink"),
         ("gh200", "gh200_96gb"),
         ("gb300_nvl72", "gb300"),
+        ("amd_mi300x", "mi300x"),
+        ("agx_orin", "jetson_agx_orin"),
+        ("xeon_spr AMX", "cpu_xeon_spr"),
     ],
 )
 def test_an_alias_names_the_same_system(alias: str, key: str) -> None:

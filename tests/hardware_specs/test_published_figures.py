@@ -28,6 +28,19 @@ PINS = {
     "gddr7_rtx_pro_6000_96gb": (512, 25.0),
     "gddr6_arc_pro_b60_24gb": (192, 19.0),
     "lpddr5x_gb10_128gb": (256, 8.533),
+    "hbm3_mi300x_192gb": (8192, 5.2),
+    "hbm3e_mi325x_256gb": (8192, 5.86),
+    "hbm2e_gaudi3_128gb": (8192, 3.6),
+    "lpddr4x_agx_xavier_32gb": (256, 4.266),
+    "lpddr5_agx_orin_64gb": (256, 6.4),
+    "lpddr5_agx_orin_32gb": (256, 6.4),
+    "lpddr5_orin_nx_16gb": (128, 6.4),
+    "lpddr5x_agx_thor_128gb": (256, 8.533),
+    "lpddr5x_grace_480gb": (512, 6.0),
+    "ddr5_4800_8ch": (512, 4.8),
+    "ddr5_6400_8ch": (512, 6.4),
+    "ddr5_6400_12ch": (768, 6.4),
+    "ddr5_6400_12ch_xeon": (768, 6.4),
 }
 
 #: architecture -> dense bf16 FLOP of one SM (or Xe core) in a clock, accumulating in 32 bits
