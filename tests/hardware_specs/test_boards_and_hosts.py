@@ -1,4 +1,4 @@
-"""Systems whose devices are no cards: meshes without a switch, boards that share a memory, processors, CXL."""
+"""Systems whose devices are no cards: meshes, boards that share a memory, processors, memory behind CXL."""
 
 import pytest
 
@@ -18,7 +18,7 @@ SOLD_GIB = {
 }
 
 #: processor -> cores, operations of bf16 a core and cycle, base clock in GHz
-#: AMX: 16 rows x 16 columns x 32 multiply-adds in 16 cycles; two 512-bit units of 32 pairs; two BFMMLA a cycle
+#: AMX: 16 x 16 x 32 multiply-adds in 16 cycles; two 512-bit units of 32 pairs; two BFMMLA a cycle
 PROCESSORS = {
     "cpu_xeon_spr": (56, 16 * 16 * 32 * 2 / 16, 2.0),
     "cpu_xeon_6787p": (86, 16 * 16 * 32 * 2 / 16, 2.0),

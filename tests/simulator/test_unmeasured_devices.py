@@ -1,4 +1,4 @@
-"""A decode step of one sequence on a device that nobody measured here reads the weights, and says its grade."""
+"""A decode step of one sequence on a device without measured kernels reads the weights and says its grade."""
 
 import pytest
 
