@@ -2,8 +2,8 @@
 
 A GPU's tile has sixteen rows at least, so that a product of one row computes fifteen for nothing; small tiles
 leave its matrix units idle; its operands come from a scratchpad at few elements per FLOP. A vector core
-multiplies a single row as fast as it loads it. These are facts of the cores, not fits: what is borrowed beside
-them stays at the grade of a guess.
+multiplies a single row as fast as it loads it. These are facts of the cores, not fits: what is borrowed
+beside them stays at the grade of a guess.
 """
 
 from dataclasses import replace
