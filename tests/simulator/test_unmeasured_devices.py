@@ -42,6 +42,18 @@ def test_a_token_takes_what_the_weights_take_to_be_read(system: str, slowest: fl
     assert step.latency.high > 1.3 * step.latency.value  # of what nobody measured the interval is wide
 
 
+@pytest.mark.parametrize("system", ["cpu_xeon_6980p", "spr_cxl_a"])
+def test_experts_on_a_matrix_unit_of_a_processor_take_what_the_active_ones_take_to_be_read(
+    system: str,
+) -> None:
+    step = decode("qwen3-30b-a3b", system, 1, "bf16")
+    bandwidth = load_system(system).device.memory.bandwidth_bytes_per_s.value
+    # 3.3e9 active, of which the embedding of 151,936 x 2,048 is not read
+    bound_ms = 1e3 * 2 * (3.3e9 - 151_936 * 2_048) / bandwidth
+    assert bound_ms < step.latency.value < 2.2 * bound_ms
+    assert step.latency.grade == Grade.D
+
+
 def test_experts_over_a_mesh_take_more_than_their_weights() -> None:
     step = decode("deepseek-r1", "mi300x", 8, "fp8")
     bound_ms = 1e3 * R1_ACTIVE_BYTES / 8 / load_system("mi300x").device.memory.bandwidth_bytes_per_s.value
