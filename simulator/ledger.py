@@ -3,6 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from hardware_specs.records.quantities import Quantity
+from simulator.costs.expert_load import ends_of_law, fitted_exponent
 from simulator.forecast import Assumption
 from simulator.prepared import Prepared
 from simulator.scenario.model import Scenario
@@ -26,9 +27,7 @@ def assumptions_of(prepared: Prepared, scenario: Scenario) -> tuple[Assumption, 
         ),
         _tiered("step_tokens", d.step_tokens, prepared.step_tokens),
         _tiered("max_running", d.max_running, prepared.max_running),
-        Assumption(
-            "expert load", "power_law_1.01", "kernel tables and serving fits prefer it to balanced", "fitted"
-        ),
+        _expert_load(d.expert_load),
     ]
     chosen += [Assumption("note", note, "model, layout or precision", "assumed") for note in prepared.notes]
     if scenario.price_usd_per_gpu_hour is not None:
@@ -41,6 +40,13 @@ def assumptions_of(prepared: Prepared, scenario: Scenario) -> tuple[Assumption, 
     chosen += [_figure(name, getattr(constants, name)) for name in StackConstants.names()]
     chosen += _kernels(prepared.components.evidence)
     return tuple(chosen)
+
+
+def _expert_load(law: str) -> Assumption:
+    if not ends_of_law(law):
+        return Assumption("expert_load", law, "given", "given")
+    exponent = fitted_exponent().exponent
+    return Assumption("expert_load", f"{law}, exponent {exponent.value:g}", exponent.source, exponent.kind)
 
 
 def _tiered(name: str, stated: int | None, used: int) -> Assumption:

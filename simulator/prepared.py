@@ -20,10 +20,12 @@ from model_graphs.graph import OperatorGraph
 from model_graphs.graph_io import load_graph, phases_of
 from model_graphs.layout import Layout, apply_layout
 from model_graphs.precision import apply_precision
+from model_graphs.routing import apply_routing
 from model_graphs.runs.records import ServingRun
 from model_graphs.transforms import pruning_named
 from simulator.costs.calibration import calibrations_with
 from simulator.costs.engines import Engine
+from simulator.costs.expert_load import routing_law
 from simulator.costs.library import KernelLibrary
 from simulator.forecast import MemoryFit
 from simulator.planning.memory import memory_demand, memory_fit
@@ -262,7 +264,9 @@ def _rank_graph(
     local = apply_layout(load_graph(model, phase), layout)
     storage, pruning = model.storage(deployment.precision), pruning_named(deployment.pruning)
     skipped = pruning if pruning and system.device.skips_zeros(pruning.pattern) else None
-    return apply_precision(local, storage, kv_dtype, supported, skipped)
+    stored = apply_precision(local, storage, kv_dtype, supported, skipped)
+    law = routing_law(deployment.expert_load, "deployment.expert_load")
+    return apply_routing(stored, deployment.expert_load, -(-law.copies // layout.ep) if law else 0)
 
 
 def kv_dtype_of(deployment: Deployment, stack: Stack, architecture: str) -> str:

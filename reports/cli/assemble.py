@@ -35,6 +35,7 @@ _DEPLOYMENT = (
     "stack_version",
     "precision",
     "pruning",
+    "expert_load",
     "kv_dtype",
     "calibration",
 )

@@ -78,6 +78,13 @@ def _add_engine_flags(group: argparse._ActionsContainer) -> None:
         help="of inner weights: a fraction of zeros such as 0.7, or 2of4 (default: none)",
     )
     group.add_argument(
+        "--expert-load",
+        metavar="LAW",
+        help="rows of experts: balanced, power_law (exponent fitted to measured runs) or power_law_ALPHA; "
+        "with _eplb or _eplbCOPIES behind it experts are placed by load, with so many redundant copies "
+        f"(default: {field_default('expert_load')})",
+    )
+    group.add_argument(
         "--kv-dtype",
         metavar="DTYPE",
         help=f"of the KV cache: bf16, fp8, auto (default: {field_default('kv_dtype')})",

@@ -11,8 +11,7 @@ from hardware_specs.parts import PEAK_OF_DTYPE
 from model_graphs.dtypes import tensor_bytes
 from model_graphs.graph import Operator, OperatorGraph, Role, Tensor
 from simulator.costs.estimates import FloatArray
-from simulator.costs.expert_load import expert_load
-from simulator.costs.operators import Bindings, expert_ranks, tokens_of_all_ranks
+from simulator.costs.operators import Bindings, load_of, tokens_of_all_ranks
 
 
 @dataclass(frozen=True)
@@ -124,9 +123,7 @@ def _linear(operator: Operator, bindings: Bindings) -> tuple[Product, ...]:
 def _experts(operator: Operator, bindings: Bindings) -> tuple[Product, ...]:
     """Both products of the experts that the busiest rank's tokens chose, each with its mean share of rows."""
     tokens: Any = np.asarray(tokens_of_all_ranks(operator, bindings), np.float64)
-    n_experts, topk = int(operator.attrs["n_experts"]), int(operator.attrs["topk"])
-    distribution = str(operator.attrs.get("distribution", "power_law_1.01"))
-    load = expert_load(tokens.ravel(), n_experts, topk, expert_ranks(operator), distribution)
+    load = load_of(operator, bindings)
     active = np.maximum(load.active, 1e-9)
     rows, active = ((load.rows / active).reshape(tokens.shape), active.reshape(tokens.shape))
     x = next(tensor for tensor in operator.inputs if tensor.role is Role.ACTIVATION)

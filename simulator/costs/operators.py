@@ -6,6 +6,7 @@ bytes they move.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -18,6 +19,7 @@ from simulator.costs.bandwidth import KINDS
 from simulator.costs.collectives import EXCHANGE_OPS
 from simulator.costs.communication import V3_ROUTED_ROW
 from simulator.costs.estimates import FloatArray, KernelEstimate
+from simulator.costs.expert_load import FITTED_LAW, ExpertLoad, ends_of_law, expert_load
 from simulator.costs.figures import element_bytes
 from simulator.costs.library import KernelLibrary
 from simulator.costs.prefill import MLA_QUERY_DIM, MLA_VALUE_DIM
@@ -244,7 +246,21 @@ def _sparse_attention(library: KernelLibrary, operator: Operator, bindings: Bind
 
 
 def _moe_experts(library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
-    """Routed experts of the busiest rank; a layout leaves local widths and global expert counts."""
+    """Routed experts of the busiest rank; a layout leaves local widths and global expert counts.
+
+    Where the exponent of the load is a fitted one, its interval widens the estimate's.
+    """
+    law = law_of(operator)
+    estimate, *ends = (_under(law, library, operator, bindings) for law in (law, *ends_of_law(law)))
+    if not ends:
+        return estimate
+    low, high = (end.latency_s for end in ends)
+    spread = np.abs(np.log(high / low)) / 2
+    return replace(estimate, log_half_width=np.hypot(estimate.log_half_width, spread))
+
+
+def _under(law: str, library: KernelLibrary, operator: Operator, bindings: Bindings) -> KernelEstimate:
+    """Routed experts whose rows follow the law."""
     n_experts = _attribute(operator, "n_experts")
     return library.moe(
         tokens_of_all_ranks(operator, bindings),
@@ -255,9 +271,21 @@ def _moe_experts(library: KernelLibrary, operator: Operator, bindings: Bindings)
         1,
         expert_ranks(operator),
         _expert_dtype(operator),
-        str(operator.attrs.get("distribution", "power_law_1.01")),
+        law,
         gated="ungated" not in operator.attrs,
     )
+
+
+def law_of(operator: Operator) -> str:
+    """The law that rows of the experts follow: what the deployment says, or the fitted one."""
+    return str(operator.attrs.get("distribution", FITTED_LAW))
+
+
+def load_of(operator: Operator, bindings: Bindings) -> ExpertLoad:
+    """Load of the busiest rank, for every combination of the bindings in a row."""
+    tokens = np.asarray(tokens_of_all_ranks(operator, bindings), np.float64).ravel()
+    n_experts, topk = _attribute(operator, "n_experts"), _attribute(operator, "topk")
+    return expert_load(tokens, n_experts, topk, expert_ranks(operator), law_of(operator))
 
 
 def _expert_dtype(operator: Operator) -> str:

@@ -38,6 +38,12 @@ class Deployment(Record):
     pruning: str = Field(
         "", description="zeros of inner weights: a fraction such as 0.7, or 2of4; empty: none"
     )
+    expert_load: str = Field(
+        "power_law",
+        description="rows of experts: balanced, power_law (exponent fitted to measured runs) or "
+        "power_law_ALPHA; with _eplb or _eplbCOPIES behind it experts are placed by load, with so many "
+        "redundant copies",
+    )
     kv_dtype: str = Field("auto", description="bf16, fp8, or auto (the stack's default)")
     stack: Literal["vllm", "sglang", "trtllm"] = "sglang"
     stack_version: str = Field("", description="such as 0.5.9; empty: the newest before `date`")

@@ -12,7 +12,7 @@ from simulator.costs.engines import ENGINE_LOG_HALF_WIDTH, Engine
 from simulator.costs.estimates import BOUNDS
 from simulator.costs.expert_load import expert_load
 from simulator.costs.library import KernelLibrary
-from simulator.costs.operators import price_operator, traffic_bytes
+from simulator.costs.operators import law_of, price_operator, traffic_bytes
 from simulator.step.components import BANDWIDTH_KINDS, is_shared_expert
 from simulator.step.constants import StackConstants
 from simulator.step.program import StepProgram, TimedBlock, TimedOperator, unroll
@@ -175,12 +175,11 @@ def operator_work(operator: Operator, at: Point, engine: Engine | None = None) -
 
 
 def hit_fraction(operator: Operator, at: Point) -> float:
-    """Share of a rank's experts that at least one token chose, under the skewed load of the kernel models."""
+    """Share of the experts of all ranks that at least one token chose: a mean, as energy is of all ranks."""
     n_experts, topk = int(operator.attrs["n_experts"]), int(operator.attrs["topk"])
-    ep = int(operator.attrs.get("moe_ep", 1))
     tokens = np.array([float(np.prod([d.evaluate(at) for d in operator.inputs[0].shape[:-1]]))])
-    load = expert_load(tokens, n_experts, topk, ep, str(operator.attrs.get("distribution", "power_law_1.01")))
-    return float(np.clip(load.active[0] / (n_experts / ep), 0.0, 1.0))
+    load = expert_load(tokens, n_experts, topk, 1, law_of(operator))
+    return float(np.clip(load.active[0] / n_experts, 0.0, 1.0))
 
 
 def graph_work(graph: OperatorGraph, at: Point, sampled: float, engine: Engine | None = None) -> Work:

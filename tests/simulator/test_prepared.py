@@ -3,6 +3,7 @@
 import pytest
 
 from hardware_specs.records.errors import DoesNotFitError, InputError
+from simulator.costs.expert_load import fitted_exponent
 from simulator.prepared import prepare
 from simulator.scenario.model import Deployment
 
@@ -50,6 +51,7 @@ def test_weights_may_be_stored_in_a_dtype_that_the_device_cannot_compute_in():
         ({"ep": 7}, "ep"),
         ({"precision": "fp6"}, "precision"),
         ({"kv_dtype": "int3"}, "kv_dtype"),
+        ({"expert_load": "zipf"}, "deployment.expert_load"),
         ({"system": "h200_smx"}, ""),
         ({"model": "deepseek-r9"}, ""),
         ({"stack_version": "newest"}, "stack_version"),
@@ -77,3 +79,30 @@ def test_attention_ranks_wait_for_each_other_only_where_the_stack_balances_them(
 def test_a_queue_looked_at_every_tenth_step_delays_half_of_that():
     polled = prepare(R1.model_copy(update={"poll_interval_steps": 11}))
     assert polled.engine_options(0.0, 3.0).stream_interval_steps == pytest.approx(3 + 5)
+
+
+def expert_s(deployment: Deployment) -> float:
+    """Seconds of the routed experts of all layers at the largest step."""
+    return float(prepare(deployment).components.expert.kernel_s[-1])
+
+
+def test_placing_experts_by_load_is_faster_than_not_and_no_faster_than_even_load():
+    spread = R1.model_copy(update={"ep": 8})
+    laws = ("balanced", "power_law_1.2_eplb", "power_law_1.2")
+    even, placed, skewed = (expert_s(spread.model_copy(update={"expert_load": law})) for law in laws)
+    assert even <= placed * 1.001
+    assert placed < 0.9 * skewed
+
+
+def test_redundant_copies_take_memory():
+    spread = R1.model_copy(update={"ep": 8})
+    copied = spread.model_copy(update={"expert_load": "power_law_eplb32"})
+    lost = prepare(spread).memory.kv_capacity_tokens - prepare(copied).memory.kv_capacity_tokens
+    # four experts more a rank in 58 layers, a byte a parameter and scales, over 70,272 bytes a token
+    assert lost == pytest.approx(58 * 4 * 3 * 7168 * 2048 / 70272, rel=0.01)
+
+
+def test_not_knowing_the_exponent_widens_the_step():
+    spread = R1.model_copy(update={"ep": 8})
+    stated = spread.model_copy(update={"expert_load": f"power_law_{fitted_exponent().exponent.value:g}"})
+    assert prepare(spread).components.log_half_width > prepare(stated).components.log_half_width

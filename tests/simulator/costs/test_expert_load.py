@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardware_specs.records.errors import InputError
-from simulator.costs.expert_load import expert_load
+from simulator.costs.expert_load import RoutingLaw, ends_of_law, expert_load, fitted_exponent, routing_law
 
 
 def test_balanced_load_by_hand() -> None:
@@ -43,5 +43,48 @@ def test_load_is_the_same_in_every_call() -> None:
 
 
 def test_an_unknown_distribution_is_refused() -> None:
-    with pytest.raises(InputError, match="balanced or power_law_ALPHA; given zipf"):
+    with pytest.raises(InputError, match=r"must be balanced, power_law or power_law_ALPHA.*; given zipf"):
         expert_load(np.array([1.0]), 8, 2, 1, "zipf")
+
+
+@pytest.mark.parametrize(
+    ("name", "law"),
+    [
+        ("balanced", None),
+        ("power_law_0.5", RoutingLaw(0.5)),
+        ("power_law_1.01_eplb", RoutingLaw(1.01, by_load=True)),
+        ("power_law_1.2_eplb32", RoutingLaw(1.2, by_load=True, copies=32)),
+    ],
+)
+def test_names_of_laws(name: str, law: RoutingLaw | None) -> None:
+    assert routing_law(name) == law
+    assert ends_of_law(name) == ()  # what is stated has no interval
+
+
+def test_a_law_without_an_exponent_has_the_fitted_one_and_both_ends_of_its_interval() -> None:
+    fitted = fitted_exponent()
+    assert fitted.low.value < fitted.exponent.value < fitted.high.value
+    assert routing_law("power_law_eplb8") == RoutingLaw(fitted.exponent.value, by_load=True, copies=8)
+    ends = [routing_law(name) for name in ends_of_law("power_law_eplb8")]
+    assert ends == [RoutingLaw(end.value, by_load=True, copies=8) for end in (fitted.low, fitted.high)]
+
+
+@pytest.mark.parametrize("tokens", [64.0, 512.0, 4096.0, 32768.0])
+def test_placing_experts_by_load_and_copying_them_even_out_the_ranks(tokens: float) -> None:
+    laws = ("power_law_1.2", "power_law_1.2_eplb", "power_law_1.2_eplb32")
+    plain, placed, copied = (expert_load(np.array([tokens]), 256, 8, 8, law).rows[0] for law in laws)
+    assert copied <= placed < plain
+    assert copied >= tokens * 8 / 8 * 0.999  # no rank can have less than the mean and be the busiest
+
+
+def test_one_rank_has_nothing_to_even_out() -> None:
+    laws = ("power_law_1.2", "power_law_1.2_eplb")
+    plain, placed = (expert_load(np.array([512.0]), 64, 4, 1, law) for law in laws)
+    np.testing.assert_allclose(placed.rows, plain.rows)
+    np.testing.assert_allclose(placed.active, plain.active)
+    np.testing.assert_allclose(placed.tiles, plain.tiles)
+
+
+def test_many_tokens_are_dealt_evenly_where_experts_lie_by_load() -> None:
+    # chance is the root of 32,768 rows a rank, under a hundredth
+    assert expert_load(np.array([32768.0]), 256, 8, 8, "power_law_1.2_eplb").rows[0] / 32768 < 1.03

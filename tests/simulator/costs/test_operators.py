@@ -10,6 +10,7 @@ from model_graphs.configs import resolve_model
 from model_graphs.expressions import Expression
 from model_graphs.graph import Collective, Operator, Role, Tensor
 from model_graphs.graph_io import load_graph, phases_of
+from simulator.costs.expert_load import FITTED_LAW
 from simulator.costs.library import KernelLibrary
 from simulator.costs.operators import in_sequence, price_operator, traffic_bytes
 
@@ -138,7 +139,7 @@ def experts(rows: str) -> Operator:
 
 
 def test_experts_are_priced_by_the_tokens_of_all_ranks(library: KernelLibrary) -> None:
-    expected = library.moe(8 * BATCH, 7168, 2048, 8, 256, moe_ep=8).latency_s
+    expected = library.moe(8 * BATCH, 7168, 2048, 8, 256, moe_ep=8, distribution=FITTED_LAW).latency_s
     local = {"B": BATCH, "S": 1, "tokens_of_all_ranks": 8 * BATCH}
     np.testing.assert_array_equal(price_operator(library, experts("B*S"), local).latency_s, expected)
     received = price_operator(library, experts("R"), {"R": BATCH})
