@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hardware_specs.records.errors import exit_code_of
 from hardware_specs.records.hashing import content_hash
+from reports import kernel_transfer_page
 from reports.files import write_text
 from simulator.ledger import versions
 from simulator.measured.calibrate_stacks import (
@@ -191,6 +192,11 @@ def kernel_section() -> str:
     return f"## Kernels\n\n{accuracy_fragment(scores)}"
 
 
+def all_sections(say: Say) -> str:
+    """Scores of kernels where the device was measured, and where it was not."""
+    return f"{kernel_section()}\n{kernel_transfer_page.section(say)}"
+
+
 def main(say: Say = lambda text: print(text, file=sys.stderr)) -> int:
     """Rewrite the page and the card."""
     data = data_folder()
@@ -201,7 +207,7 @@ def main(say: Say = lambda text: print(text, file=sys.stderr)) -> int:
         "version": versions()["silicast"],
     }
     lines = [*serving_lines(data), *figure_lines(data)]
-    write_text(ROOT / "docs" / "accuracy.md", page(lines, kernel_section(), stamp))
+    write_text(ROOT / "docs" / "accuracy.md", page(lines, all_sections(say), stamp))
     write_text(ROOT / "reports" / "accuracy.json", card(lines, stamp))
     say(f"wrote docs/accuracy.md and reports/accuracy.json: {len(lines)} lines")
     return 0

@@ -32,9 +32,13 @@ def table_points(device: str, families: frozenset[str] = frozenset()) -> tuple[P
 
 def case_group(case: KernelCase, rows: Rows) -> PointGroup:
     """Rows of a case as a group; they are priced as their benchmark measures them."""
+    shapes: dict[bytes, Any] = {}  # a fit asks for the same rows hundreds of times
 
     def predict(constants: Any, index: Index) -> FloatArray:
-        return case.latency_s(case.shape(rows.iloc[index]), constants)
+        key = index.tobytes()
+        if key not in shapes:
+            shapes[key] = case.shape(rows.iloc[index])
+        return case.latency_s(shapes[key], constants)
 
     return PointGroup(
         case.family,

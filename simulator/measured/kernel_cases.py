@@ -161,14 +161,14 @@ def _ring_cases(device: str) -> Iterator[KernelCase]:
             yield _case(device, "custom_all_reduce", "any", f"trtllm_mnnvl_{shot}", releases, source)
 
 
+def serving_cases(device: str) -> Iterator[KernelCase]:
+    """The kernels of a device that serving runs are priced with."""
+    for maker in (_gemm_cases, _attention_cases, _moe_cases, _collective_cases):
+        yield from maker(device)
+
+
 def all_cases() -> tuple[KernelCase, ...]:
     """Every kernel that is calibrated, device by device."""
-    makers = (_gemm_cases, _attention_cases, _moe_cases, _collective_cases)
     return tuple(
-        case
-        for device in DEVICES
-        for case in (
-            *(case for maker in makers for case in maker(device)),
-            *source_cases(device, _case),
-        )
+        case for device in DEVICES for case in (*serving_cases(device), *source_cases(device, _case))
     )

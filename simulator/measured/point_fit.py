@@ -68,7 +68,7 @@ class PointFit:
         if self.draw is None or len(self.group) <= self.draw.n_points:
             return np.arange(len(self.group))
         expected_s = self.group.predict(self.prior.constants, np.arange(len(self.group)))
-        return drawn(expected_s, self.draw.n_points, self.draw.seed)
+        return drawn(expected_s, self.group.sites, self.draw.n_points, self.draw.seed)
 
     @cached_property
     def constants(self) -> Any:

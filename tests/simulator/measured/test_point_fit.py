@@ -174,15 +174,15 @@ def test_repeats_of_a_call_are_one_point_at_their_median(tmp_path: Path) -> None
     assert group.latency_s.tolist() == pytest.approx([10e-6])
 
 
-def test_a_draw_spreads_over_magnitudes_and_is_the_same_every_time() -> None:
-    expected_s = np.geomspace(1e-6, 1e-2, 1000)
-    index = drawn(expected_s, 30, seed=1)
-    assert index.tolist() == drawn(expected_s, 30, seed=1).tolist() != drawn(expected_s, 30, seed=2).tolist()
-    assert len(set(index.tolist())) == 30
-    assert (index < 50).sum() >= 3
-    assert (index >= 950).sum() >= 3
-    # one in each of 24 steps of equal ratio: no gap between neighbours is wider than two steps
-    assert np.diff(np.log(expected_s[index])).max() < 2 * np.log(1e4) / 24
+def test_a_draw_takes_one_call_of_each_magnitude_and_spreads_over_sites() -> None:
+    expected_s = np.geomspace(1e-6, 1e-2, 1200)
+    sites = tuple(str(i % 10) for i in range(1200))
+    index = drawn(expected_s, sites, 30, seed=1)
+    assert index.tolist() == drawn(expected_s, sites, 30, seed=1).tolist()
+    assert index.tolist() != drawn(expected_s, sites, 30, seed=2).tolist()
+    # thirty groups of forty calls in order, one of each; ten sites that every group has, three times each
+    assert (index // 40).tolist() == list(range(30))
+    assert sorted(int(sites[i]) for i in index) == sorted(3 * list(range(10)))
 
 
 def test_points_that_are_not_drawn_show_how_well_the_drawn_ones_do(tmp_path: Path) -> None:
