@@ -37,7 +37,9 @@ SCORED = ("a100_sxm_80gb", *HOPPER, *BLACKWELL)
 class Transfer:
     """Mean absolute errors of one kernel of one device on its test sites, as fractions.
 
-    `lender` is empty where the same kernel lends, else it says which one stands in, or `none`.
+    `lender` is empty where the same kernel lends, else it says which one stands in, or `none`. `coverage` is
+    that of the 90% interval after the points, `log_half_width` its half-width; None where sites are not
+    split.
     """
 
     family: str
@@ -50,6 +52,8 @@ class Transfer:
     n_sites: int
     datasheet: float
     after_points: float
+    coverage: float | None
+    log_half_width: float | None
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ def transferred(case: KernelCase, serves: bool) -> Transfer:
         fits = [PointFit(group, case.device, relatives, Draw(ENOUGH_POINTS, seed)) for seed in SEEDS]
         before.append(errors_of(case, fits[0].prior.constants, fold.scored))
         after += [errors_of(case, fit.constants, fold.scored) for fit in fits]
+    half_width = fits[0].unseen.half_width() if case.is_split else None
     return Transfer(
         case.family,
         case.dtype,
@@ -113,11 +118,17 @@ def transferred(case: KernelCase, serves: bool) -> Transfer:
         pooled(before).n_sites,
         _mape(before),
         _mape(after),
+        None if half_width is None else _rounded(np.mean(np.abs(after[0].log_error) <= half_width)),
+        None if half_width is None else _rounded(half_width),
     )
 
 
 def _mape(parts: Iterable[Errors]) -> float:
-    return float(f"{pooled(parts).absolute.mean():.4g}")
+    return _rounded(pooled(parts).absolute.mean())
+
+
+def _rounded(value: np.floating | float) -> float:
+    return float(f"{value:.4g}")
 
 
 def _folds(case: KernelCase) -> Iterator[_Fold]:

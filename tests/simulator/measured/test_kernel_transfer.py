@@ -1,3 +1,4 @@
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -52,7 +53,9 @@ def test_thirty_points_find_a_kernel_that_others_do_not_have(monkeypatch: pytest
     score = transferred(made_up_case(), serves=True)
     assert score.datasheet > 0.3 > 0.1 > score.after_points
     assert (score.lender, score.serves, score.engine) == ("", True, "trtllm")
-    assert len(seen) == len(SEEDS)
+    assert len(seen) == len(SEEDS) + 5  # folds of the first draw, for its interval
+    assert score.coverage is not None
+    assert score.coverage > 0.8
     assert {part_of("gemm", site) for sites in seen for site in sites} == {Part.FIT}
 
 
@@ -73,13 +76,14 @@ def test_every_kernel_that_serves_is_among_all() -> None:
 
 def one(family: str, device: str, datasheet: float, after: float, **more: object) -> Transfer:
     given = {"dtype": "bf16", "kernel": "a", "engine": "trtllm", "serves": True, "lender": "", "n_sites": 3}
+    given |= {"coverage": None, "log_half_width": None}
     return Transfer(family=family, device=device, datasheet=datasheet, after_points=after, **given | more)  # type: ignore[arg-type]
 
 
 SCORES = (
-    one("gemm", "b200_sxm", 0.10, 0.08),
+    one("gemm", "b200_sxm", 0.10, 0.08, coverage=0.8, log_half_width=math.log(1.5)),
     one("gemm", "gb200", 0.30, 0.06, serves=False, lender="gemm fp8 b"),
-    one("gemm", "h100_sxm", 0.50, 0.04),
+    one("gemm", "h100_sxm", 0.50, 0.04, coverage=1.0, log_half_width=math.log(1.3)),
     one("gemm", "a100_sxm_80gb", 0.90, 0.90),
     one("moe", "b200_sxm", 0.90, 0.90, engine="sglang"),
 )
@@ -87,9 +91,10 @@ SCORES = (
 
 def test_means_are_over_blackwell_from_the_datasheet_and_over_both_generations_after_points() -> None:
     lines = transfer_fragment(Study("0", SCORES)).splitlines()
+    # median of the log half-widths: sqrt(1.5 x 1.3) - 1 is 39.6%
     # serving 10; all (10 + 30) / 2; after points serving (8 + 4) / 2; all (8 + 6 + 4) / 3
-    assert "| GEMM bf16, fp8 | 15 | 12 | 10.0 | 20.0 | 2 | 9 | 7 | 6.0 | 6.0 | 3 |" in lines
-    assert "| MoE of TensorRT-LLM, DeepGEMM | 20 | 15 | - | - | 0 | 12 | 9 | - | - | 0 |" in lines
+    assert "| GEMM bf16, fp8 | 15 | 12 | 10.0 | 20.0 | 2 | 9 | 7 | 6.0 | 6.0 | 3 | 90.0 | 39.6 |" in lines
+    assert "| MoE of TensorRT-LLM, DeepGEMM | 20 | 15 | - | - | 0 | 12 | 9 | - | - | 0 | - | - |" in lines
     assert "| gemm | bf16 | a | gb200 | 3 | gemm fp8 b | 30.0 | 6.0 |" in lines
     by_device = next(line for line in lines if line.startswith("| GEMM bf16, fp8 | 90.0 / 90.0"))
     assert "50.0 / 4.0" in by_device
