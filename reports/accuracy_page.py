@@ -1,11 +1,13 @@
 """Makes `docs/accuracy.md` and the accuracy card: `python -m reports.accuracy_page`.
 
-It needs the measured data and the extras `[fit]` and `[silicon]`.
+It needs the measured data and the extras `[fit]` and `[silicon]`; `--kernels` rewrites the tables of kernels
+alone, which need no measured data.
 
 Three labels are kept apart: `dev` rows were never fitted; `calib, deployment left out` rows are predicted by
 constants refitted without their deployment; `in calibration` rows were seen by the fit that predicts them.
 """
 
+import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +20,7 @@ from hardware_specs.records.errors import exit_code_of
 from hardware_specs.records.hashing import content_hash
 from reports import kernel_transfer_page
 from reports.files import write_text
+from reports.page_sections import with_section
 from simulator.ledger import versions
 from simulator.measured.calibrate_stacks import (
     architecture_of,
@@ -27,9 +30,7 @@ from simulator.measured.calibrate_stacks import (
     measured_file,
     version_of,
 )
-from simulator.measured.kernel_cases import all_cases
-from simulator.measured.kernel_score import accuracy_fragment
-from simulator.measured.kernel_score import score as kernel_score
+from simulator.measured.kernel_table import accuracy_fragment, scores_of_all
 from simulator.measured.rows import MeasuredRow
 from simulator.measured.score import Prediction, ScoreLine, score
 from simulator.measured.serving_rows import DYNAMO, SPECULATION, STALL
@@ -50,7 +51,9 @@ _FIGURE_METRICS = (
     "output_tok_s",
     "total_tok_s",
 )
+_KERNELS = "## Kernels"
 ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "accuracy.md"
 
 
 def serving_lines(data: Path) -> list[Line]:
@@ -188,8 +191,7 @@ def _finite(line: ScoreLine) -> ScoreLine:
 
 def kernel_section() -> str:
     """Scores of every kernel family on sites that no fit saw."""
-    scores = [kernel_score(case) for case in all_cases()]
-    return f"## Kernels\n\n{accuracy_fragment(scores)}"
+    return f"{_KERNELS}\n\n{accuracy_fragment(scores_of_all())}"
 
 
 def all_sections(say: Say) -> str:
@@ -197,8 +199,14 @@ def all_sections(say: Say) -> str:
     return f"{kernel_section()}\n{kernel_transfer_page.section(say)}"
 
 
-def main(say: Say = lambda text: print(text, file=sys.stderr)) -> int:
-    """Rewrite the page and the card."""
+def main(arguments: Sequence[str] = (), say: Say = lambda text: print(text, file=sys.stderr)) -> int:
+    """Rewrite the page and the card, or the tables of kernels."""
+    parser = argparse.ArgumentParser(description="Rewrite the accuracy page.")
+    parser.add_argument("--kernels", action="store_true", help="only the tables of kernels")
+    if parser.parse_args(arguments).kernels:
+        write_text(PAGE, with_section(PAGE.read_text("utf-8"), _KERNELS, kernel_section()))
+        say("wrote the tables of kernels in docs/accuracy.md")
+        return 0
     data = data_folder()
     files = [measured_file(data, name) for name in ("serving_calib", "serving_dev", "figures_dev")]
     stamp = {
@@ -207,11 +215,11 @@ def main(say: Say = lambda text: print(text, file=sys.stderr)) -> int:
         "version": versions()["silicast"],
     }
     lines = [*serving_lines(data), *figure_lines(data)]
-    write_text(ROOT / "docs" / "accuracy.md", page(lines, all_sections(say), stamp))
+    write_text(PAGE, page(lines, all_sections(say), stamp))
     write_text(ROOT / "reports" / "accuracy.json", card(lines, stamp))
     say(f"wrote docs/accuracy.md and reports/accuracy.json: {len(lines)} lines")
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_code_of(main))
+    raise SystemExit(exit_code_of(lambda: main(sys.argv[1:])))

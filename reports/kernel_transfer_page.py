@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hardware_specs.records.errors import exit_code_of
 from reports.files import write_text
+from reports.page_sections import with_section
 from simulator.measured.kernel_transfer import Study, input_hash, read_study, study, study_json
 from simulator.measured.kernel_transfer_tables import in_a_goal, transfer_fragment
 
@@ -38,17 +39,9 @@ def section_of(done: Study) -> str:
     return f"{HEADING}\n\n{transfer_fragment(done)}"
 
 
-def with_section(page: str, text: str) -> str:
-    """The page with this section in place of the one that it has, or at its end."""
-    before, _, rest = page.partition(f"{HEADING}\n")
-    following = rest.find("\n## ")
-    after = rest[following:] if following >= 0 else ""
-    return f"{before.rstrip()}\n\n{text.rstrip()}\n{after}"
-
-
 def main(say: Say = lambda text: print(text, file=sys.stderr)) -> int:
     """Make the study and put the section into the page."""
-    write_text(PAGE, with_section(PAGE.read_text(encoding="utf-8"), section_of(made(say))))
+    write_text(PAGE, with_section(PAGE.read_text(encoding="utf-8"), HEADING, section_of(made(say))))
     return 0
 
 

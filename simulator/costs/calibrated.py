@@ -1,7 +1,10 @@
 """A calibrated kernel and a calibrated device, as formulas and transfer read them."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
+
+from simulator.costs.residual import BumpsFile, Residual, ResidualScales
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,16 @@ class Calibrated:
     constants: Any
     log_half_width: float
     source: str
+    scales: ResidualScales | None = None
+    bumps: BumpsFile | None = None
+
+    @cached_property
+    def residual(self) -> Residual | None:
+        """What corrects the formula on the device itself, read when first asked for."""
+        if self.scales is None or self.bumps is None:
+            return None
+        scales = (self.scales.usual_spread, self.scales.far_spread, self.scales.factor)
+        return Residual(self.bumps.get(self.label), *scales)
 
     @property
     def label(self) -> str:

@@ -1,8 +1,9 @@
 """Fitted constants as they are shipped: a YAML file a device, an entry a family, dtype and kernel library.
 
 An entry says its source and kind once for all of its constants, the number of points and sites behind it,
-the errors found and the half-width of its 90% interval. `find` picks the entry for a call, or the nearest
-one with a weaker grade and a wider interval; it never invents constants.
+the errors found and the half-width of its 90% interval. An entry may name a residual, whose arrays lie in
+`residuals_DEVICE.npz`; constants that are carried to another device go without it. `find` picks the entry for
+a call, or the nearest one with a weaker grade and a wider interval; it never invents constants.
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,6 +37,7 @@ from simulator.costs.marching import MARCHING, MarchConstants
 from simulator.costs.moe import MoeConstants
 from simulator.costs.numerics import constant_specs
 from simulator.costs.prefill import PrefillConstants
+from simulator.costs.residual import BumpsFile, Residual, ResidualScales
 from simulator.costs.transfer import Carried, carried
 from simulator.costs.vector_cores import on_vector_cores
 
@@ -70,7 +72,10 @@ class _Strict(BaseModel):
 
 
 class EntryFile(_Strict):
-    """One entry as written: constants are numbers, or text with a unit."""
+    """One entry as written: constants are numbers, or text with a unit.
+
+    Errors are those of the formula with its residual, `log_half_width` is that of the formula alone.
+    """
 
     family: str
     dtype: str
@@ -87,6 +92,7 @@ class EntryFile(_Strict):
     transferred_mape: float | None = None  # of the constants that other devices would have lent
     log_half_width: float
     constants: dict[str, str | float]
+    residual: ResidualScales | None = None
 
 
 class Provenance(_Strict):
@@ -107,6 +113,7 @@ class CalibrationFile(_Strict):
     architecture: str
     figures: dict[str, str | float]
     provenance: Provenance | None = None
+    residuals_sha256: str | None = None
     entries: list[EntryFile]
 
 
@@ -134,6 +141,7 @@ class Choice:
     grade: Grade
     log_half_width: float
     evidence: str
+    residual: Residual | None = None
 
 
 @dataclass(frozen=True)
@@ -143,13 +151,14 @@ class Calibrations:
     files: Mapping[str, Traversable]
     transfer: TransferFile
     over: tuple[DeviceCalibration, ...] = ()  # entries that stand in for those of the files
+    arrays: Mapping[str, Traversable] = field(default_factory=dict)  # of residuals
     _read: dict[str, DeviceCalibration] = field(default_factory=dict, repr=False, compare=False)
     _lent: dict[_Asked, Carried | None] = field(default_factory=dict, repr=False, compare=False)
 
     def device(self, key: str) -> DeviceCalibration | None:
         """The calibration of a device, or None."""
         if key not in self._read:
-            own = [_device_calibration(self.files[key])] if key in self.files else []
+            own = [_device_calibration(self.files[key], self.arrays.get(key))] if key in self.files else []
             own += [known for known in self.over if known.device == key]
             if own:
                 self._read[key] = reduce(DeviceCalibration.under, own)
@@ -157,12 +166,13 @@ class Calibrations:
 
     def overlaid(self, *over: DeviceCalibration) -> "Calibrations":
         """These calibrations, with other entries in place of, and beside, those of the files."""
-        return Calibrations(self.files, self.transfer, (*self.over, *over))
+        return replace(self, over=(*self.over, *over), _read={}, _lent={})
 
     def without(self, *devices: str) -> "Calibrations":
         """These calibrations as if nobody had measured the devices."""
         kept = {key: file for key, file in self.files.items() if key not in devices}
-        return Calibrations(kept, self.transfer, tuple(o for o in self.over if o.device not in devices))
+        over = tuple(o for o in self.over if o.device not in devices)
+        return replace(self, files=kept, over=over, _read={}, _lent={})
 
     @property
     def devices(self) -> tuple[DeviceCalibration, ...]:
@@ -198,7 +208,7 @@ class Calibrations:
         known = self.device(device.key)
         found = [known.get(family, dtype, kernel) for kernel in kernels] if known else []
         return tuple(
-            Choice(entry, Grade.B, entry.log_half_width, f"{entry.label} on {entry.device}: {entry.source}")
+            Choice(entry, Grade.B, entry.log_half_width, _evidence(entry), entry.residual)
             for entry in found
             if entry
         )
@@ -214,6 +224,10 @@ class Calibrations:
         entry = replace(first, device=names, constants=constants)
         evidence = f"{entry.label} of {names} with the datasheet of {device.key}: {entry.source}"
         return Choice(entry, grade, max(width, *(one.log_half_width for one in lent.lenders)), evidence)
+
+
+def _evidence(entry: Calibrated) -> str:
+    return f"{entry.label} on {entry.device}: {entry.source}"
 
 
 def read_constants(entry: EntryFile, file: str) -> Any:
@@ -233,7 +247,7 @@ def read_constants(entry: EntryFile, file: str) -> Any:
     return kind(**{**entry.constants, **fitted})
 
 
-def _calibrated(entry: EntryFile, device: str, file: str) -> Calibrated:
+def _calibrated(entry: EntryFile, device: str, file: str, bumps: BumpsFile | None) -> Calibrated:
     return Calibrated(
         entry.family,
         entry.dtype,
@@ -242,12 +256,16 @@ def _calibrated(entry: EntryFile, device: str, file: str) -> Calibrated:
         read_constants(entry, file),
         entry.log_half_width,
         f"{entry.kind} on {entry.source}, {entry.n_points} points",
+        entry.residual,
+        bumps,
     )
 
 
-def _device_calibration(file: Traversable | Path) -> DeviceCalibration:
+def _device_calibration(file: Traversable | Path, arrays: Traversable | None = None) -> DeviceCalibration:
+    """What one file says; `arrays` holds the residuals that its entries name."""
     read = validate_file(CalibrationFile, file, file.name)
-    entries = tuple(_calibrated(entry, read.device, file.name) for entry in read.entries)
+    bumps = BumpsFile(arrays, read.residuals_sha256) if arrays and read.residuals_sha256 else None
+    entries = tuple(_calibrated(entry, read.device, file.name, bumps) for entry in read.entries)
     bandwidth = parse_quantity(str(read.figures["bandwidth"]), "bytes_per_s")
     return DeviceCalibration(read.device, read.architecture, bandwidth / float(read.figures["n_sm"]), entries)
 
@@ -278,9 +296,20 @@ def calibrations_with(path: str, system: str) -> Calibrations:
 def shipped_calibrations() -> Calibrations:
     """The calibrations that come with the package: one file `kernels_DEVICE.yaml` a device."""
     folder = files("hardware_specs") / "calibrations"
-    named = {file.name: file for file in folder.iterdir() if file.name.startswith("kernels_")}
-    by_device = {name.removeprefix("kernels_").removesuffix(".yaml"): file for name, file in named.items()}
-    return Calibrations(by_device, validate_file(TransferFile, folder / "kernel_transfer.yaml"))
+    transfer = validate_file(TransferFile, folder / "kernel_transfer.yaml")
+    arrays = _by_device(folder, "residuals", "npz")
+    return Calibrations(_by_device(folder, "kernels", "yaml"), transfer, arrays=arrays)
+
+
+def _by_device(folder: Traversable, kind: str, suffix: str) -> dict[str, Traversable]:
+    """Files `KIND_DEVICE.SUFFIX` of a folder by device."""
+    named = {file.name: file for file in folder.iterdir()}
+    start, end = f"{kind}_", f".{suffix}"
+    return {
+        name.removeprefix(start).removesuffix(end): file
+        for name, file in named.items()
+        if name.startswith(start) and name.endswith(end)
+    }
 
 
 def constants_as_written(constants: Any) -> dict[str, str | float]:

@@ -67,6 +67,29 @@ class BulkExchangeConstants:
     token_s: float = constant(0.02, 1.0, "us")
 
 
+@dataclass(frozen=True)
+class RingShape:
+    """Calls inside one fabric whose size is that of nccl-tests."""
+
+    n_ranks: Real
+    size_bytes: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.size_bytes)
+
+
+@dataclass(frozen=True)
+class ExchangeShape:
+    """Expert exchanges of one rank: its tokens, the bytes that leave it, and the SMs that move them."""
+
+    tokens: FloatArray
+    wire_bytes: FloatArray
+    n_sm: Real = 1.0
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
 _SM_RATE_BYTES_PER_S = 100e9
 
 
@@ -102,7 +125,7 @@ def custom_all_reduce_latency(
     one_shot_s = (n_ranks - 1) * size_bytes / (link_bytes_per_s * c.one_shot_efficiency)
     two_shot_s = wire_factor("all_reduce", n_ranks) * size_bytes / (link_bytes_per_s * c.two_shot_efficiency)
     latency_s = smooth_min(c.sharpness, fixed_s + one_shot_s, fixed_s + c.two_shot_s + two_shot_s)
-    return _with_bound(latency_s, np.minimum(one_shot_s, two_shot_s))
+    return _with_bound(latency_s, np.minimum(one_shot_s, two_shot_s), RingShape(n_ranks, size_bytes))
 
 
 def nccl_latency(
@@ -113,7 +136,8 @@ def nccl_latency(
     wire_s = wire_factor(op, n_ranks) * size_bytes / link_bytes_per_s
     low_latency_s = fixed_s + wire_s / c.low_latency_efficiency
     simple_s = fixed_s + c.simple_s + wire_s / c.simple_efficiency
-    return _with_bound(smooth_min(c.sharpness, low_latency_s, simple_s), wire_s / c.simple_efficiency)
+    latency_s = smooth_min(c.sharpness, low_latency_s, simple_s)
+    return _with_bound(latency_s, wire_s / c.simple_efficiency, RingShape(n_ranks, size_bytes))
 
 
 def nccl_over_nodes_latency(
@@ -157,7 +181,7 @@ def exchange_latency(
 ) -> Priced:
     """Latency of a low-latency dispatch or combine of one rank's `tokens`."""
     wire_s = wire_bytes / (link_bytes_per_s * c.link_efficiency)
-    return _with_bound(c.launch_s + wire_s + c.token_s * tokens, wire_s)
+    return _with_bound(c.launch_s + wire_s + c.token_s * tokens, wire_s, ExchangeShape(tokens, wire_bytes))
 
 
 def bulk_exchange_latency(
@@ -169,7 +193,9 @@ def bulk_exchange_latency(
 ) -> Priced:
     """Latency of a normal (prefill) dispatch or combine of one rank's `tokens`."""
     rate = np.minimum(link_bytes_per_s * c.link_efficiency, n_sm * c.sm_rate * _SM_RATE_BYTES_PER_S)
-    return _with_bound(c.launch_s + wire_bytes / rate + c.token_s * tokens, wire_bytes / rate)
+    wire_s = wire_bytes / rate
+    shape = ExchangeShape(tokens, wire_bytes, n_sm)
+    return _with_bound(c.launch_s + wire_s + c.token_s * tokens, wire_s, shape)
 
 
 def bulk_wire_bytes(tokens: FloatArray, hidden: Real, topk: Real, n_targets: Real) -> FloatArray:
@@ -178,8 +204,7 @@ def bulk_wire_bytes(tokens: FloatArray, hidden: Real, topk: Real, n_targets: Rea
     return np.asarray(2 * hidden * tokens * reached * (1 - 1 / n_targets), np.float64)
 
 
-def _with_bound(latency_s: FloatArray, wire_s: FloatArray) -> Priced:
+def _with_bound(latency_s: FloatArray, wire_s: FloatArray, shape: object = None) -> Priced:
     latency_s = np.asarray(latency_s, np.float64)
-    return Priced(
-        latency_s, largest_term(launch=latency_s - wire_s, network=np.broadcast_to(wire_s, latency_s.shape))
-    )
+    wire_s = np.broadcast_to(wire_s, latency_s.shape)
+    return Priced(latency_s, largest_term(launch=latency_s - wire_s, network=wire_s), shape)

@@ -116,7 +116,8 @@ def decode_latency(
         operand=operand_s[row, best],
         memory=memory_s,
     )
-    return Priced(c.launch_s + total_s[row, best], bound)
+    floor_s = roofline_s(shape, peak_flop_per_s, device) if cold else None
+    return Priced(c.launch_s + total_s[row, best], bound, shape, floor_s)
 
 
 def _block_times(

@@ -126,7 +126,7 @@ def _balanced(tokens: FloatArray, n_experts: int, topk: int, moe_ep: int) -> Exp
     return ExpertLoad(np.asarray(rows), active, tiles)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=2048)
 def _power_law_grid(n_experts: int, topk: int, moe_ep: int, law: RoutingLaw) -> tuple[FloatArray, FloatArray]:
     """log2 of the token counts of the grid, and log2 of (rows, active, tiles...) at each."""
     octaves = 2.0 ** np.arange(3, _MAX_LOG2_TOKENS)

@@ -96,6 +96,17 @@ class GemmShape:
     def __len__(self) -> int:
         return len(self.m)
 
+    @property
+    def flop(self) -> FloatArray:
+        """Multiply-adds, two FLOP each."""
+        return np.asarray(2 * self.batch * self.m * self.n * self.k)
+
+    @property
+    def traffic_bytes(self) -> FloatArray:
+        """Both operands and the output once."""
+        rows = self.m * self.k * self.element_bytes + self.m * self.n * _OUTPUT_BYTES
+        return np.asarray(self.weight_bytes + self.batch * rows)
+
     def rows(self, start: int, stop: int) -> "GemmShape":
         """The shapes from `start` to `stop`."""
         cut = slice(start, stop)
@@ -143,7 +154,10 @@ def gemm_latency(
         for i in range(0, len(shape), _CHUNK)
     ]
     return Priced(
-        np.concatenate([part.latency_s for part in parts]), np.concatenate([part.bound for part in parts])
+        np.concatenate([part.latency_s for part in parts]),
+        np.concatenate([part.bound for part in parts]),
+        shape,
+        roofline_s(shape, peak_flop_per_s, device) if cold else None,
     )
 
 
@@ -220,7 +234,4 @@ def _quantize_s(shape: GemmShape, device: DeviceFigures, c: GemmConstants) -> Fl
 
 def roofline_s(shape: GemmShape, peak_flop_per_s: float, device: DeviceFigures) -> FloatArray:
     """The plain roofline: peak or bandwidth, whichever binds, and nothing else."""
-    flop = 2 * shape.batch * shape.m * shape.n * shape.k
-    rows = shape.m * shape.k * shape.element_bytes + shape.m * shape.n * _OUTPUT_BYTES
-    traffic = shape.weight_bytes + shape.batch * rows
-    return np.maximum(flop / peak_flop_per_s, traffic / device.bandwidth_bytes_per_s)
+    return np.maximum(shape.flop / peak_flop_per_s, shape.traffic_bytes / device.bandwidth_bytes_per_s)

@@ -66,7 +66,8 @@ def march_latency(
     body_s = smooth_max(c.sharpness, march_s, compute_s, memory_s)
     launch_s = np.full_like(body_s, c.launch_s)
     bound = largest_term(launch=launch_s + march_s, compute=compute_s, memory=memory_s)
-    return Priced(launch_s + body_s, bound)
+    floor_s = roofline_s(shape, peak_flop_per_s, device) if cold else None
+    return Priced(launch_s + body_s, bound, shape, floor_s)
 
 
 def roofline_s(shape: MarchShape, peak_flop_per_s: float, device: DeviceFigures) -> FloatArray:

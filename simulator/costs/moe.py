@@ -97,7 +97,7 @@ def moe_latency(shape: MoeShape, peak_flop_per_s: float, device: DeviceFigures, 
         compute=gate_up.tensor_s + down.tensor_s,
         memory=gate_up.memory_s + down.memory_s + row_bytes / rate,
     )
-    return Priced(latency_s, bound)
+    return Priced(latency_s, bound, shape, roofline_s(shape, peak_flop_per_s, device))
 
 
 def _fastest(shape: MoeShape, total_s: FloatArray) -> NDArray[np.intp]:

@@ -20,10 +20,16 @@ DROOP_ONSET_S = 300e-6
 
 @dataclass(frozen=True, slots=True)
 class Priced:
-    """Latencies in seconds and the index in `BOUNDS` of what limits each."""
+    """Latencies in seconds and the index in `BOUNDS` of what limits each.
+
+    `shape` is what was priced, where a residual may correct it; `floor_s` is what it may not go below, where
+    operands come from memory.
+    """
 
     latency_s: FloatArray
     bound: NDArray[np.int8]
+    shape: object = None
+    floor_s: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True)

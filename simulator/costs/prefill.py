@@ -169,7 +169,7 @@ def prefill_latency(
     memory_s = _memory_s(shape, device, c)
     body_s = drooped(smooth_max(c.sharpness, compute_s, memory_s) + c.unhidden_traffic * memory_s, c.droop)
     bound = largest_term(launch=np.full(len(shape), c.launch_s), compute=compute_s, memory=memory_s)
-    return Priced(c.launch_s + body_s, bound)
+    return Priced(c.launch_s + body_s, bound, shape, roofline_s(shape, peak_flop_per_s, device))
 
 
 def _memory_s(shape: PrefillShape, device: DeviceFigures, c: PrefillConstants) -> FloatArray:

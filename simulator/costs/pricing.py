@@ -1,6 +1,7 @@
 """Behind the kernel library: broadcasting, empty calls, choice of constants, memory of scalar calls."""
 
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +13,10 @@ from simulator.costs.estimates import BOUNDS, FloatArray, KernelEstimate
 from simulator.costs.figures import DeviceFigures
 from simulator.costs.kernel_choice import KernelChoice, gemm_kernels
 from simulator.costs.numerics import Priced
+from simulator.costs.residual_features import coordinates
 
+#: of peak and bandwidth, that no correction goes beyond
+_BEST_SHARE = 0.99
 #: takes the family's constants and one flat array a dimension
 Formula = Callable[..., Priced]
 
@@ -73,7 +77,7 @@ class Pricing:
         empty = np.any([array == 0 for array in flat[:n_sized]], axis=0)
         filled = [np.where(empty, 1.0, array) for array in flat[:n_sized]] + flat[n_sized:]
         estimates = [
-            _as_estimate(formula(choice.calibrated.constants, *filled), choice, empty, arrays[0].shape)
+            self._as_estimate(formula(choice.calibrated.constants, *filled), choice, empty, arrays[0].shape)
             for choice in self._choices(family, dtype, kernels)
         ]
         return estimates[0] if len(estimates) == 1 else fastest(*estimates)
@@ -93,19 +97,29 @@ class Pricing:
         named = gemm_kernels(self.backend, stand_in) if family == "gemm" else kernels
         found = self._calibrations.find(self.device, family, stand_in, named.kernels)
         width = max(found.log_half_width, UNMEASURED_LOG_HALF_WIDTH)
-        return Choice(found.calibrated, Grade.D, width, f"{dtype} priced with {found.evidence}")
+        evidence = f"{dtype} priced with {found.evidence}"
+        return replace(found, grade=Grade.D, log_half_width=width, evidence=evidence)
 
-
-def _as_estimate(
-    priced: Priced, choice: Choice, empty: NDArray[np.bool_], shape: tuple[int, ...]
-) -> KernelEstimate:
-    return KernelEstimate(
-        np.where(empty, 0.0, priced.latency_s).reshape(shape),
-        np.where(empty, BOUNDS.index("launch"), priced.bound).astype(np.int8).reshape(shape),
-        np.full(shape, choice.log_half_width),
-        choice.grade,
-        choice.evidence,
-    )
+    def _as_estimate(
+        self, priced: Priced, choice: Choice, empty: NDArray[np.bool_], shape: tuple[int, ...]
+    ) -> KernelEstimate:
+        """The formula, corrected near measured calls; a stand-in's interval is at least its own."""
+        latency_s, half_width = priced.latency_s, np.full(len(empty), choice.log_half_width)
+        at = coordinates(priced.shape, self.device) if choice.residual else None
+        if choice.residual is not None and at is not None:
+            log_correction, width = choice.residual(at)
+            corrected_s = latency_s * np.exp(log_correction)
+            if priced.floor_s is not None:  # tables time some calls with operands in cache
+                corrected_s = np.maximum(corrected_s, np.minimum(latency_s, priced.floor_s / _BEST_SHARE))
+            latency_s = corrected_s
+            half_width = np.maximum(half_width, width) if choice.grade is Grade.D else width
+        return KernelEstimate(
+            np.where(empty, 0.0, latency_s).reshape(shape),
+            np.where(empty, BOUNDS.index("launch"), priced.bound).astype(np.int8).reshape(shape),
+            half_width.reshape(shape),
+            choice.grade,
+            choice.evidence,
+        )
 
 
 def fastest(*estimates: KernelEstimate) -> KernelEstimate:

@@ -1,7 +1,7 @@
-"""Answers of fits that leave a deployment out, kept by content: rows, code and shipped data.
+"""Answers that take minutes and are asked more than once, kept by content: rows, code and shipped data.
 
-Such fits take minutes and are asked twice, by the fit that needs their widths and by the accuracy page. The
-folder is `silicast` in the machine's folder for temporary files.
+Such are the answers of fits that leave a deployment out, asked by the fit that needs their widths and by the
+accuracy page, and the scores of kernels. The folder is `silicast` in the machine's temporary folder.
 """
 
 import json
@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from hardware_specs.records.hashing import content_hash
 from simulator.measured.rows import MeasuredRow
@@ -23,16 +24,23 @@ _WRITTEN = "fitted.yaml"
 
 def kept_answers(rows: Sequence[MeasuredRow], make: Callable[[], list[Answer]]) -> list[Answer]:
     """The answers for these rows, made anew where none were kept for this code and data."""
-    path = Path(tempfile.gettempdir()) / "silicast" / f"left_out_{_key(rows)}.json"
     own = {row.id: row for row in rows}
-    if path.is_file():
-        return [(own[name], ttft, tpot) for name, ttft, tpot in json.loads(path.read_text("utf-8"))]
-    answers = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps([(row.id, ttft, tpot) for row, ttft, tpot in answers]), "utf-8")
-    partial.replace(path)
-    return answers
+
+    def written() -> list[tuple[str, float, float]]:
+        return [(row.id, ttft, tpot) for row, ttft, tpot in make()]
+
+    return [(own[name], ttft, tpot) for name, ttft, tpot in kept(f"left_out_{_key(rows)}", written)]
+
+
+def kept(name: str, make: Callable[[], Any]) -> Any:
+    """What was kept under this name, or else is made now: anything that JSON can hold."""
+    path = Path(tempfile.gettempdir()) / "silicast" / f"{name}.json"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".part")
+        partial.write_text(json.dumps(make()), "utf-8")
+        partial.replace(path)
+    return json.loads(path.read_text("utf-8"))
 
 
 def _key(rows: Sequence[MeasuredRow]) -> str:

@@ -13,6 +13,7 @@ from simulator.measured.kernel_exchange_tables import (
     nvlink_latency,
     nvlink_roofline,
     nvlink_rows,
+    nvlink_shape,
     wire_element_bytes,
 )
 
@@ -50,24 +51,24 @@ def _ring_rows(rows: Rows, ranks: int) -> Rows:
     return with_site(rows[["num_gpus", "size_bytes", "latency_s"]], "num_gpus")
 
 
-def _custom_latency(case: KernelCase, rows: Rows, constants: Any) -> FloatArray:
-    n, size = columns_of(rows, "num_gpus", "size_bytes")
-    return collectives.custom_all_reduce_latency(
-        n, size, case.device.scale_up_bytes_per_s, constants
-    ).latency_s
+def _ring_shape(case: KernelCase, rows: Rows) -> collectives.RingShape:
+    return collectives.RingShape(*columns_of(rows, "num_gpus", "size_bytes"))
 
 
-def _nccl_latency(case: KernelCase, rows: Rows, constants: Any) -> FloatArray:
-    n, size = columns_of(rows, "num_gpus", "size_bytes")
-    return collectives.nccl_latency(
-        collectives.op_and_group(case.kernel)[0], n, size, case.device.scale_up_bytes_per_s, constants
-    ).latency_s
+def _custom_latency(case: KernelCase, shape: collectives.RingShape, constants: Any) -> FloatArray:
+    link = case.device.scale_up_bytes_per_s
+    return collectives.custom_all_reduce_latency(shape.n_ranks, shape.size_bytes, link, constants).latency_s
 
 
-def _ring_roofline(case: KernelCase, rows: Rows) -> FloatArray:
-    n, size = columns_of(rows, "num_gpus", "size_bytes")
+def _nccl_latency(case: KernelCase, shape: collectives.RingShape, constants: Any) -> FloatArray:
+    op, link = collectives.op_and_group(case.kernel)[0], case.device.scale_up_bytes_per_s
+    return collectives.nccl_latency(op, shape.n_ranks, shape.size_bytes, link, constants).latency_s
+
+
+def _ring_roofline(case: KernelCase, shape: collectives.RingShape) -> FloatArray:
     op = collectives.op_and_group(case.kernel)[0] if case.family != "custom_all_reduce" else "all_reduce"
-    return np.asarray(collectives.wire_factor(op, n) * size / case.device.scale_up_bytes_per_s)
+    wire = collectives.wire_factor(op, shape.n_ranks) * shape.size_bytes
+    return np.asarray(wire / case.device.scale_up_bytes_per_s)
 
 
 _EXCHANGE = ("node_num", "hidden_size", "num_topk", "num_experts")
@@ -112,37 +113,37 @@ def _bulk_bytes(case: KernelCase, rows: Rows) -> FloatArray:
     return collectives.bulk_wire_bytes(tokens, hidden * size / 2, topk, targets)
 
 
-def _low_latency_latency(case: KernelCase, rows: Rows, constants: Any) -> FloatArray:
+def _low_latency_shape(case: KernelCase, rows: Rows) -> collectives.ExchangeShape:
     tokens = rows["num_token"].to_numpy(np.float64)
-    return collectives.exchange_latency(
-        tokens, _low_latency_bytes(case, rows), _exchange_link(case), constants
-    ).latency_s
+    return collectives.ExchangeShape(tokens, _low_latency_bytes(case, rows))
 
 
-def _bulk_latency(case: KernelCase, rows: Rows, constants: Any) -> FloatArray:
+def _low_latency_latency(case: KernelCase, shape: collectives.ExchangeShape, constants: Any) -> FloatArray:
+    link = _exchange_link(case)
+    return collectives.exchange_latency(shape.tokens, shape.wire_bytes, link, constants).latency_s
+
+
+def _bulk_shape(case: KernelCase, rows: Rows) -> collectives.ExchangeShape:
     tokens, n_sm = columns_of(rows, "num_token", "_sms")
-    return collectives.bulk_exchange_latency(
-        tokens, _bulk_bytes(case, rows), n_sm, _exchange_link(case), constants
-    ).latency_s
+    return collectives.ExchangeShape(tokens, _bulk_bytes(case, rows), n_sm)
 
 
-def _low_latency_roofline(case: KernelCase, rows: Rows) -> FloatArray:
-    return np.asarray(_low_latency_bytes(case, rows) / _exchange_link(case))
+def _bulk_latency(case: KernelCase, shape: collectives.ExchangeShape, constants: Any) -> FloatArray:
+    sent = (shape.tokens, shape.wire_bytes, shape.n_sm)
+    return collectives.bulk_exchange_latency(*sent, _exchange_link(case), constants).latency_s
 
 
-def _bulk_roofline(case: KernelCase, rows: Rows) -> FloatArray:
-    return np.asarray(_bulk_bytes(case, rows) / _exchange_link(case))
-
-
-def _same_rows(case: KernelCase, rows: Rows) -> Rows:
-    return rows
+def _exchange_roofline(case: KernelCase, shape: collectives.ExchangeShape) -> FloatArray:
+    return np.asarray(shape.wire_bytes / _exchange_link(case))
 
 
 TABLES = {
-    "custom_all_reduce": KernelTable(_custom_rows, _same_rows, _custom_latency, _ring_roofline),
-    "oneccl": KernelTable(_oneccl_rows, _same_rows, _nccl_latency, _ring_roofline),
-    "nccl": KernelTable(_nccl_rows, _same_rows, _nccl_latency, _ring_roofline),
-    "ep_low_latency": KernelTable(_low_latency_rows, _same_rows, _low_latency_latency, _low_latency_roofline),
-    "ep_bulk": KernelTable(_bulk_rows, _same_rows, _bulk_latency, _bulk_roofline),
-    "ep_nvlink": KernelTable(nvlink_rows, _same_rows, nvlink_latency, nvlink_roofline),
+    "custom_all_reduce": KernelTable(_custom_rows, _ring_shape, _custom_latency, _ring_roofline),
+    "oneccl": KernelTable(_oneccl_rows, _ring_shape, _nccl_latency, _ring_roofline),
+    "nccl": KernelTable(_nccl_rows, _ring_shape, _nccl_latency, _ring_roofline),
+    "ep_low_latency": KernelTable(
+        _low_latency_rows, _low_latency_shape, _low_latency_latency, _exchange_roofline
+    ),
+    "ep_bulk": KernelTable(_bulk_rows, _bulk_shape, _bulk_latency, _exchange_roofline),
+    "ep_nvlink": KernelTable(nvlink_rows, nvlink_shape, nvlink_latency, nvlink_roofline),
 }

@@ -55,11 +55,18 @@ def nvlink_rows(case: KernelCase) -> Rows:
     return with_site(rows[["num_tokens", *_EXCHANGE, "latency_s"]], "ep_size")
 
 
-def nvlink_latency(case: KernelCase, rows: Rows, constants: collectives.ExchangeConstants) -> FloatArray:
+def nvlink_shape(case: KernelCase, rows: Rows) -> collectives.ExchangeShape:
     """A token goes once to each rank that has one of its experts."""
     tokens = rows["num_tokens"].to_numpy(np.float64)
-    wire = nvlink_wire_bytes(case, rows)
-    return collectives.exchange_latency(tokens, wire, case.device.scale_up_bytes_per_s, constants).latency_s
+    return collectives.ExchangeShape(tokens, nvlink_wire_bytes(case, rows))
+
+
+def nvlink_latency(
+    case: KernelCase, shape: collectives.ExchangeShape, constants: collectives.ExchangeConstants
+) -> FloatArray:
+    """Latency of the exchanges in seconds."""
+    link = case.device.scale_up_bytes_per_s
+    return collectives.exchange_latency(shape.tokens, shape.wire_bytes, link, constants).latency_s
 
 
 def nvlink_wire_bytes(case: KernelCase, rows: Rows) -> FloatArray:
@@ -72,6 +79,6 @@ def nvlink_wire_bytes(case: KernelCase, rows: Rows) -> FloatArray:
     return collectives.bulk_wire_bytes(tokens, width * size / 2, topk, ranks)
 
 
-def nvlink_roofline(case: KernelCase, rows: Rows) -> FloatArray:
+def nvlink_roofline(case: KernelCase, shape: collectives.ExchangeShape) -> FloatArray:
     """Bytes over the link's rate."""
-    return np.asarray(nvlink_wire_bytes(case, rows) / case.device.scale_up_bytes_per_s)
+    return np.asarray(shape.wire_bytes / case.device.scale_up_bytes_per_s)

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import hardware_specs
-from simulator.measured.kernel_calibrate import FittedCase, write_device, write_transfer
+from simulator.measured.kernel_calibrate import FittedCase
 from simulator.measured.kernel_cases import all_cases
+from simulator.measured.kernel_file import write_device, write_transfer
 from simulator.measured.kernel_releases import DEVICES
 
 

@@ -1,26 +1,25 @@
-"""Fits only the cases that a calibration file lacks, and merges their entries into it.
+"""Fits only some cases of a calibration file, and merges their entries into it.
 
-`python -m simulator.measured.kernel_merge [--device KEY] [--family NAME] [--refit]` keeps every entry that is
-there, unless `--refit` asks for the chosen ones anew; entries stay in the order of `all_cases`. A family
-without transfer widths gets those of its cases.
+`python -m simulator.measured.kernel_merge [--device KEY] [--family NAME] [--refit | --residuals]` fits the
+cases that have no entry; `--refit` fits the chosen ones anew, `--residuals` only their residuals, with the
+constants that are shipped. Entries stay in the order of `all_cases`. A family without transfer widths gets
+those of its cases.
 """
 
 import argparse
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 import hardware_specs
-from simulator.measured.kernel_calibrate import FittedCase, transfer_widths, write_device
+from simulator.measured.kernel_calibrate import FittedCase, shipped, transfer_widths
 from simulator.measured.kernel_case import KernelCase
 from simulator.measured.kernel_cases import all_cases
+from simulator.measured.kernel_file import Document, arrays_of, read_entries, write_entries
 from simulator.measured.kernel_releases import DEVICES
-from simulator.measured.kernel_score import shipped
+from simulator.measured.kernel_score import score_of
 
-Document = dict[str, Any]
 Key = tuple[str, str, str]
 
 
@@ -44,35 +43,17 @@ def merged(cases: Iterable[KernelCase], entries: Iterable[Document]) -> list[Doc
     return [*ordered, *by_key.values()]
 
 
-def merge_device(folder: Path, cases: Sequence[KernelCase], chosen: Sequence[KernelCase]) -> None:
-    """Fit the chosen cases of one device and write its file again with their entries."""
-    device = cases[0].device_key
-    path = folder / f"kernels_{device}.yaml"
-    entries = yaml.safe_load(path.read_text(encoding="utf-8"))["entries"] if path.is_file() else []
-    fitted = []
-    for case in chosen:
-        item = FittedCase(case)
-        entries.append(item.entry())
-        fitted.append(item)
-        print(
-            f"{case.label}: {entries[-1]['test_mape']:.1%} of {entries[-1]['test_sites']} sites", flush=True
-        )
-    if not path.is_file():
-        write_device(folder, fitted)
-    text = path.read_text(encoding="utf-8")
-    header = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
-    document = yaml.safe_load(text)
-    document["entries"] = merged(cases, [*document["entries"], *entries])
-    path.write_text(header + yaml.safe_dump(document, sort_keys=False, width=110), encoding="utf-8")
-
-
-class ShippedCase(FittedCase):
-    """A case with the constants of its entry, which need no fit."""
-
-    @cached_property
-    def constants(self) -> Any:
-        """The constants as they are shipped."""
-        return shipped(self.case).constants
+def merge_device(folder: Path, cases: Sequence[KernelCase], fitted: Iterable[FittedCase]) -> None:
+    """Write the file of one device again with the entries of what was fitted."""
+    device = cases[0].device
+    entries, arrays = read_entries(folder, device.key)
+    for item in fitted:
+        entry = item.entry()
+        score_of(item)
+        entries.append(entry)
+        arrays |= arrays_of([item])
+        print(f"{item.case.label}: {entry['test_mape']:.1%} of {entry['test_sites']} sites", flush=True)
+    write_entries(folder, device, merged(cases, entries), arrays)
 
 
 def merge_transfer(folder: Path) -> None:
@@ -80,37 +61,43 @@ def merge_transfer(folder: Path) -> None:
     path = folder / "kernel_transfer.yaml"
     text = path.read_text(encoding="utf-8")
     document = yaml.safe_load(text)
-    new = [ShippedCase(case) for case in all_cases() if case.family not in document["families"]]
-    new = [item for item in new if _has_entry(item.case)]
-    document["families"] = dict(sorted((document["families"] | transfer_widths(new)).items()))
+    new = (case for case in all_cases() if case.family not in document["families"])
+    widths = transfer_widths(_as_shipped(new))
+    document["families"] = dict(sorted((document["families"] | widths).items()))
     header = text.splitlines(keepends=True)[0]
     path.write_text(header + yaml.safe_dump(document, sort_keys=False, width=110), encoding="utf-8")
 
 
-def _has_entry(case: KernelCase) -> bool:
-    try:
-        return bool(shipped(case))
-    except LookupError:
-        return False
+def _as_shipped(cases: Iterable[KernelCase]) -> Iterator[FittedCase]:
+    """The cases that have an entry, with its constants."""
+    for case in cases:
+        try:
+            yield FittedCase(case, shipped(case))
+        except LookupError:
+            continue
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Fit what is missing and merge it."""
-    parser = argparse.ArgumentParser(description="Fit the kernels that the calibration files lack.")
-    shipped = Path(hardware_specs.__path__[0]) / "calibrations"
-    parser.add_argument("--out", type=Path, default=shipped, help="folder of the calibration files")
+    """Fit what is asked for and merge it."""
+    parser = argparse.ArgumentParser(description="Fit some kernels of the calibration files.")
+    folder = Path(hardware_specs.__path__[0]) / "calibrations"
+    parser.add_argument("--out", type=Path, default=folder, help="folder of the calibration files")
     parser.add_argument("--device", choices=DEVICES, action="append", help="only these devices")
     parser.add_argument("--family", action="append", help="only these families")
     parser.add_argument("--refit", action="store_true", help="the chosen entries anew, not only missing ones")
+    parser.add_argument("--residuals", action="store_true", help="residuals anew, on the shipped constants")
     options = parser.parse_args(arguments)
     for device in options.device or DEVICES:
         cases = [case for case in all_cases() if case.device_key == device]
-        path = options.out / f"kernels_{device}.yaml"
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))["entries"] if path.is_file() else []
-        chosen = cases if options.refit else missing(cases, entries)
+        anew = options.refit or options.residuals
+        chosen = cases if anew else missing(cases, read_entries(options.out, device)[0])
         chosen = [case for case in chosen if options.family is None or case.family in options.family]
         if chosen:
-            merge_device(options.out, cases, chosen)
+            merge_device(
+                options.out,
+                cases,
+                (FittedCase(case, shipped(case) if options.residuals else None, True) for case in chosen),
+            )
     merge_transfer(options.out)
 
 

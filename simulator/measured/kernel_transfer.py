@@ -17,9 +17,9 @@ import numpy as np
 from hardware_specs.records.hashing import content_hash
 from simulator.costs.calibration import Calibrations, constants_as_written, shipped_calibrations
 from simulator.measured.case_points import MAX_POINTS, case_group
-from simulator.measured.kernel_calibrate import Errors, errors_of, pooled
 from simulator.measured.kernel_case import KernelCase, Rows
 from simulator.measured.kernel_cases import all_cases, serving_cases
+from simulator.measured.kernel_errors import Errors, errors_of, pooled
 from simulator.measured.kernel_map import sampled
 from simulator.measured.kernel_releases import BLACKWELL, DEVICES, HOPPER
 from simulator.measured.kernel_split import Part

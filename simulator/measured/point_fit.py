@@ -17,8 +17,8 @@ from simulator.costs.calibration import CONSTANTS_OF_FAMILY, Calibrations, const
 from simulator.costs.estimates import FloatArray
 from simulator.costs.figures import DeviceFigures
 from simulator.costs.transfer import Carried, lent, log_spreads
-from simulator.measured.kernel_calibrate import Errors, pooled
 from simulator.measured.kernel_draw import drawn
+from simulator.measured.kernel_errors import Errors, pooled
 from simulator.measured.map_fit import Prior, map_fit
 from simulator.measured.point_groups import Index, PointGroup
 

@@ -1,19 +1,13 @@
 import pytest
 
 from reports import kernel_transfer_page
-from reports.kernel_transfer_page import HEADING, KEPT, PAGE, section_of, with_section
+from reports.kernel_transfer_page import HEADING, KEPT, PAGE, section_of
 from simulator.measured.kernel_transfer import Study, read_study
 
 
 def test_the_page_has_the_section_of_the_kept_study() -> None:
     kept = read_study(KEPT.read_text(encoding="utf-8"))
     assert section_of(kept).rstrip() in PAGE.read_text(encoding="utf-8")
-
-
-def test_a_section_takes_the_place_of_its_former_self() -> None:
-    page = f"# Page\n\n{HEADING}\n\nold\n\n## Next\n\ntext\n"
-    assert with_section(page, f"{HEADING}\n\nnew\n") == f"# Page\n\n{HEADING}\n\nnew\n\n## Next\n\ntext\n"
-    assert with_section("# Page\n", f"{HEADING}\n\nnew\n") == f"# Page\n\n{HEADING}\n\nnew\n"
 
 
 @pytest.mark.parametrize(("kept_hash", "remade"), [("now", False), ("before", True)])

@@ -89,8 +89,9 @@ def test_a_cache_in_fp8_is_read_with_its_own_constants_and_sooner(system: str, b
         library.attention_decode(128, 16384, 8, 1, 128, kv_dtype=kv_dtype) for kv_dtype in ("bf16", "fp8")
     )
     assert narrow.evidence.startswith(f"attention_decode fp8 {backend}_gqa on")
-    # half of the bytes; Hopper's kernels are far from twice as fast: in the tables 8 to 40% faster
-    assert 0.5 < float(narrow.latency_s) / float(wide.latency_s) < 0.95
+    # half of the bytes, and no less up to the intervals; in the tables 8 to 50% faster
+    ratio = float(narrow.latency_s) / float(wide.latency_s)
+    assert 0.5 * np.exp(-min(float(narrow.log_half_width), 0.05)) < ratio < 0.95
     assert float(narrow.latency_s) > 128 * 16384 * 256 / library.device.bandwidth_bytes_per_s
 
 

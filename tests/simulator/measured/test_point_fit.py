@@ -14,9 +14,9 @@ from simulator.costs.gemm import GemmConstants
 from simulator.costs.library import KernelLibrary
 from simulator.measured.calibrate_device import Measured, calibration_text, fits
 from simulator.measured.case_points import case_group
-from simulator.measured.kernel_calibrate import errors_of
 from simulator.measured.kernel_cases import all_cases
 from simulator.measured.kernel_draw import drawn
+from simulator.measured.kernel_errors import errors_of
 from simulator.measured.kernel_split import Part
 from simulator.measured.point_fit import Draw, PointFit
 from simulator.measured.point_groups import PointGroup, trial
