@@ -77,7 +77,7 @@ class KernelLibrary:
         self.backend = check_backend(backend)
         self._price = Pricing(self.device, backend, calibrations or shipped_calibrations())
         self._communication = Communication(self._price, timed_kernel)
-        self.sequences = SequenceKernels(self._price)
+        self.sequences = SequenceKernels(self._price, timed_kernel)
 
     @cached_property
     def launch_s(self) -> float:
