@@ -125,7 +125,7 @@ def custom_all_reduce_latency(
     one_shot_s = (n_ranks - 1) * size_bytes / (link_bytes_per_s * c.one_shot_efficiency)
     two_shot_s = wire_factor("all_reduce", n_ranks) * size_bytes / (link_bytes_per_s * c.two_shot_efficiency)
     latency_s = smooth_min(c.sharpness, fixed_s + one_shot_s, fixed_s + c.two_shot_s + two_shot_s)
-    return _with_bound(latency_s, np.minimum(one_shot_s, two_shot_s), RingShape(n_ranks, size_bytes))
+    return _with_bound(latency_s, np.minimum(one_shot_s, two_shot_s))
 
 
 def nccl_latency(
@@ -137,7 +137,7 @@ def nccl_latency(
     low_latency_s = fixed_s + wire_s / c.low_latency_efficiency
     simple_s = fixed_s + c.simple_s + wire_s / c.simple_efficiency
     latency_s = smooth_min(c.sharpness, low_latency_s, simple_s)
-    return _with_bound(latency_s, wire_s / c.simple_efficiency, RingShape(n_ranks, size_bytes))
+    return _with_bound(latency_s, wire_s / c.simple_efficiency)
 
 
 def nccl_over_nodes_latency(

@@ -1,6 +1,5 @@
 """Prices of collectives on one system: which kernel meets, over which link, with which constants."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -86,7 +85,7 @@ class Communication:
             if inside:
                 return comm.nccl_latency(op, n_ranks, size, links[0], c)
             if local == 1:
-                return replace(comm.nccl_latency(op, n_ranks, size, links[1], c), shape=None)
+                return comm.nccl_latency(op, n_ranks, size, links[1], c)
             return comm.nccl_over_nodes_latency(op, local, nodes, size, links, c)
 
         key = (op, n_ranks)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from simulator.costs.collectives import ExchangeShape, RingShape
+from simulator.costs.collectives import ExchangeShape
 from simulator.costs.decode import DecodeShape
 from simulator.costs.estimates import FloatArray
 from simulator.costs.figures import DeviceFigures
@@ -81,11 +81,6 @@ def _march(shape: MarchShape, device: DeviceFigures) -> FloatArray:
     return np.column_stack([work, np.log2([waves, shape.steps]).T / 3, _unfilled(waves) / 2])
 
 
-def _ring(shape: RingShape, device: DeviceFigures) -> FloatArray:
-    ranks = np.broadcast_to(np.asarray(shape.n_ranks, np.float64), shape.size_bytes.shape)
-    return np.column_stack([np.log2(ranks) / 3, np.log2(np.maximum(shape.size_bytes, 1.0)) / 1.5])
-
-
 def _exchange(shape: ExchangeShape, device: DeviceFigures) -> FloatArray:
     n_sm = np.broadcast_to(np.asarray(shape.n_sm, np.float64), shape.tokens.shape)
     a_token = np.log2(shape.wire_bytes / shape.tokens)
@@ -98,7 +93,6 @@ _COORDINATES: dict[type, Callable[..., FloatArray]] = {
     DecodeShape: _decode,
     MoeShape: _moe,
     MarchShape: _march,
-    RingShape: _ring,
     ExchangeShape: _exchange,
 }
 

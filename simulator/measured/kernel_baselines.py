@@ -27,6 +27,7 @@ _NEIGHBOUR_SITES = 4
 _NEIGHBOUR_ROWS = 4
 _UNLIKE = 100.0  # octaves between different words
 _N_TREES = 20
+_LEAST_S = 1e-12  # where a kernel multiplies nothing
 _FOREST_ROWS = 2000
 
 
@@ -127,7 +128,9 @@ def forest(case: KernelCase, known: Rows, asked: Rows) -> FloatArray:
     columns = [c for c in known.columns if c not in ("latency_s", "site")]
 
     def features(rows: Rows) -> FloatArray:
-        return np.column_stack([_sweep(known, rows, columns), np.log(_terms(case, rows).T)])
+        return np.column_stack(
+            [_sweep(known, rows, columns), np.log(np.maximum(_terms(case, rows).T, _LEAST_S))]
+        )
 
     model: Any = RandomForestRegressor(_N_TREES, random_state=0)
     model.fit(features(known), np.log(_seconds(known)))

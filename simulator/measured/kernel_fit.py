@@ -1,7 +1,8 @@
 """The command that fits every kernel anew: `python -m simulator.measured.kernel_fit`.
 
 Reads the public kernel tables (extra `[silicon]`), fits every case on its `fit` sites and writes
-`hardware_specs/calibrations/kernels_DEVICE.yaml` and `kernel_transfer.yaml`; about four minutes on one core.
+`kernels_DEVICE.yaml`, `residuals_DEVICE.npz` and `kernel_transfer.yaml` in `hardware_specs/calibrations`:
+several minutes a device on one core. `kernel_merge` fits some kernels only.
 """
 
 import argparse

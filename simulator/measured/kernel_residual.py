@@ -51,6 +51,7 @@ class _Data:
     log_ratio: FloatArray  # measured over formula
     site: "pd.Series[str]"
     noise: float
+    n_bumps: int = N_BUMPS
 
     def where(self, chosen: Any) -> "_Data":
         """Some of the rows."""
@@ -105,9 +106,17 @@ def _data(case: KernelCase, constants: Any, rows: Rows) -> _Data | None:
         return None
     measured = rows["latency_s"].to_numpy(np.float64)
     log_ratio = np.log(measured / case.latency_s(shape, constants))
-    few = _NOISE_OF_EXPERTS if case.family == "moe" else _NOISE_OF_FEW
-    noise = _NOISE if case.is_split and case.family != "moe" else few
-    return _Data(at, log_ratio, rows["site"].reset_index(drop=True), noise)
+    noise, n_bumps = _fineness(case)
+    return _Data(at, log_ratio, rows["site"].reset_index(drop=True), noise, n_bumps)
+
+
+def _fineness(case: KernelCase) -> tuple[float, int]:
+    """Noise and most bumps of a kernel's residual."""
+    if case.family == "moe":
+        return _NOISE_OF_EXPERTS, _N_BUMPS_OF_FEW
+    if case.is_split:
+        return _NOISE, N_BUMPS
+    return _NOISE_OF_FEW, N_BUMPS if case.family in ("mla_prefill", "mla_decode") else _N_BUMPS_OF_FEW
 
 
 def _left_out(data: _Data) -> Iterator[tuple[_Data, FloatArray]]:
@@ -124,8 +133,7 @@ def _fitted(data: _Data) -> Bumps:
     """Bumps with the weights of the correction, and none of the spread yet."""
     weight = data.weight
     rng = np.random.default_rng(_SEED)
-    most = N_BUMPS if data.noise == _NOISE else _N_BUMPS_OF_FEW
-    n_bumps = min(most, -(-len(weight) // _ROWS_A_BUMP))
+    n_bumps = min(data.n_bumps, -(-len(weight) // _ROWS_A_BUMP))
     chosen = rng.choice(len(weight), n_bumps, replace=False, p=weight / weight.sum())
     centres = data.at[chosen].astype(np.float16)
     bumps = Bumps(centres, np.zeros((len(centres), 2), np.float32))
