@@ -15,6 +15,8 @@ from simulator.costs.pricing import Pricing, fastest, weakened
 
 #: hidden width and top-k of the rows behind the per-token cost of an exchange, unless a call gives its own
 V3_ROUTED_ROW = (7168, 8)
+#: ranks of the largest all-reduce with constants of its own, which larger ones take
+_LARGEST_TIMED = 16
 _OPS = (*comm.RING_OPS, *comm.EXCHANGE_OPS)
 
 
@@ -72,7 +74,9 @@ class Communication:
             return comm.custom_all_reduce_latency(n_ranks, size, link, c)
 
         names = dict.fromkeys((self._kernel or self._pricing.backend, "vllm", "trtllm"))
-        choice = KernelChoice(tuple(f"{name}{end}" for end in (f"_{n_ranks}", "") for name in names))
+        groups = dict.fromkeys((n_ranks, min(n_ranks, _LARGEST_TIMED)))
+        ends = (*(f"_{ranks}" for ranks in groups), "")
+        choice = KernelChoice(tuple(f"{name}{end}" for end in ends for name in names))
         return self._pricing("custom_all_reduce", "any", choice, formula, message_bytes, memo_key=n_ranks)
 
     def _nccl(self, op: str, n_ranks: int, message_bytes: ArrayLike) -> KernelEstimate:

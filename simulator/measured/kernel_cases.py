@@ -124,6 +124,7 @@ _ALL_REDUCE = {"vllm": "vLLM_custom_graph", "trtllm": "TRTLLM", "sglang": "SGLan
 _SGLANG_ALL_REDUCE = ("sglang", "0.5.9")
 _PRIOR_OF = {"gb200": "b200_sxm", "gb300": "b300_sxm"}
 _PCIE_RANKS = (2, 4, 8)
+_OVER_TRAYS = (8, 16)
 
 
 def _ring_cases(device: str) -> Iterator[KernelCase]:
@@ -156,9 +157,21 @@ def _ring_cases(device: str) -> Iterator[KernelCase]:
             case = _case(device, "nccl", "any", f"{op}{group}", (("nccl", NCCL_RELEASE[device]),))
             yield replace(case, sibling=siblings.get(op))
     if device == "gb300":
+        yield from _over_trays(device)
         for shot in ("oneshot", "twoshot"):
             releases, source = newest(device, "trtllm"), f"TRTLLM_MNNVL_{shot}"
             yield _case(device, "custom_all_reduce", "any", f"trtllm_mnnvl_{shot}", releases, source)
+
+
+def _over_trays(device: str) -> Iterator[KernelCase]:
+    """All-reduce over several trays of one NVLink domain, each group size a case."""
+    for ranks in _OVER_TRAYS:
+        for name in ("vllm", "sglang", "sglang_jit"):
+            framework = name.partition("_")[0]
+            releases = newest(device, framework, table="custom_allreduce")
+            yield _case(
+                *(device, "custom_all_reduce", "any", f"{name}_{ranks}", releases), _ALL_REDUCE[framework]
+            )
 
 
 def serving_cases(device: str) -> Iterator[KernelCase]:

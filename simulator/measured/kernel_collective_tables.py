@@ -19,12 +19,18 @@ from simulator.measured.kernel_exchange_tables import (
 
 _NCCL_NAME = {"all_to_all": "alltoall"}
 _HALF_BYTES = 2
+#: devices of one tray: beyond it engines all-reduce over the same NVLink by another kernel, ten times slower
+#: to start, but for those made for it (multi-node NVLink)
+TRAY_DEVICES = {"gb300": 4}
 
 
 def _custom_rows(case: KernelCase) -> Rows:
     rows = read_releases(case, "comm", "custom_allreduce")
     ranks = collectives.op_and_group(case.kernel)[1]
-    return _ring_rows(rows[rows["kernel_source"] == case.kernel_source], ranks)
+    own = rows[rows["kernel_source"] == case.kernel_source]
+    if not ranks and case.device_key in TRAY_DEVICES and "mnnvl" not in case.kernel:
+        own = own[own["num_gpus"] <= TRAY_DEVICES[case.device_key]]
+    return _ring_rows(own, ranks)
 
 
 def _nccl_rows(case: KernelCase) -> Rows:
