@@ -25,7 +25,11 @@ with a launch and fitted efficiencies, interpolation of the table, a random fore
 
 The first table holds means over kernels and devices. `reached` says which of the two goals is met. Nothing
 is left out: whole sweeps of CUTLASS experts in bf16 on H100 are timed up to four times slower than sweeps of
-equal work beside them, and count as they stand."""
+equal work beside them, and count as they stand.
+
+MLA, collectives and other families whose sites are too few to split have no sites to choose a form on: that
+of their residual (distances, noise, number of bumps) was chosen on the very sites that score it, though no
+site was seen by the fit that predicts it. Their scores, MLA decode's before all, may flatter a little."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,6 @@
 """Every model that measured rows name is one that resolves, or a table says why it does not."""
 
-import csv
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -10,14 +8,6 @@ from hardware_specs.records.errors import InputError
 from model_graphs.configs import resolve_model, unmodelled
 
 COLUMNS = ("model_path", "model_key", "model")
-
-
-def named_models(folder: Path) -> Iterator[tuple[str, str]]:
-    """File and name of every model in the rows of serving runs and of published figures."""
-    for path in sorted((*folder.glob("serving_*.csv"), *folder.glob("figures_*.csv"))):
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        yield from {(path.name, row[name]) for row in rows for name in COLUMNS if row.get(name)}
 
 
 def resolves(name: str) -> bool:
@@ -28,8 +18,10 @@ def resolves(name: str) -> bool:
     return True
 
 
-def test_every_model_of_measured_rows_resolves_or_has_a_reason_why_not(data_dir: Path) -> None:
-    named = list(named_models(data_dir / "measured"))
+def test_every_model_of_measured_rows_resolves_or_has_a_reason_why_not(
+    named_in_rows: Callable[..., set[tuple[str, str]]],
+) -> None:
+    named = named_in_rows(*COLUMNS)
     assert len({file for file, _ in named}) >= 4
     unknown = {
         f"{file}: {name}" for file, name in named if not resolves(name) and name.lower() not in unmodelled()
